@@ -1,0 +1,215 @@
+"""``python -m benchmarks``: the speed of gpuseg beside pystem; also ``accuracy``, ``table`` and ``list``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from . import report
+from .cases import CASES, Case, chosen
+from .pystem_client import DEFAULT_FOLDER, Pystem, PystemError
+
+WHOLE_PROCESS = ("cli", "first-call", "import", "memory")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    top.set_defaults(work=speed)
+    _speed_options(top)
+    works = top.add_subparsers(title="other work")
+    right = works.add_parser("accuracy", help="how right both are: golden numbers, real images, dose")
+    right.set_defaults(work=accuracy)
+    right.add_argument("--shared", type=folder, metavar="FOLDER", help="folder with golden/ and data/")
+    right.add_argument("--device", default="cpu", help="where gpuseg works (default: cpu)")
+    _common_options(right)
+    show = works.add_parser("table", help="Markdown tables of JSON files made by --json")
+    show.set_defaults(work=table)
+    show.add_argument("files", type=Path, nargs="+", metavar="FILE.json")
+    names = works.add_parser("list", help="the cases, with what each asks")
+    names.set_defaults(work=list_cases)
+    return top
+
+
+def _common_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to FILE")
+    command.add_argument(
+        "--pystem",
+        type=Path,
+        metavar="FOLDER",
+        default=Path(os.environ.get("PYSTEM_ENV", DEFAULT_FOLDER)),
+        help="environment made by benchmarks/pystem_env.sh (default: $PYSTEM_ENV, else .venv-pystem)",
+    )
+
+
+def _speed_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--rounds", type=positive, default=7, help="timed rounds after the warm-up (default: 7)"
+    )
+    command.add_argument(
+        "--case",
+        type=pattern,
+        action="append",
+        default=[],
+        metavar="GLOB",
+        help="only these cases; repeatable",
+    )
+    command.add_argument("--device", choices=("cpu", "cuda"), help="only this device (default: both)")
+    command.add_argument("--quick", action="store_true", help="small pictures, 2 rounds: does it all run?")
+    _common_options(command)
+
+
+def positive(text: str) -> int:
+    """A number of rounds."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def pattern(text: str) -> str:
+    """A shell pattern that some case matches."""
+    if not chosen([text]):
+        names = ", ".join(case.name for case in CASES)
+        raise argparse.ArgumentTypeError(f"no case is called {text!r}; there are: {names}")
+    return text
+
+
+def folder(text: str) -> Path:
+    """A folder that is there."""
+    if not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is no folder")
+    return Path(text)
+
+
+@contextmanager
+def reference(folder: Path) -> Iterator[Pystem | None]:
+    """A live pystem, or None with a word on standard error where it is not installed."""
+    try:
+        pystem = Pystem(folder)
+    except PystemError as error:
+        print(f"pystem is not measured: {error}", file=sys.stderr)
+        yield None
+        return
+    with pystem:
+        yield pystem
+
+
+def preamble(pystem: Pystem | None) -> dict[str, Any]:
+    """What every JSON file begins with: versions, machine and device."""
+    from . import machine
+
+    here = machine.describe()
+    if here["load_before"] is not None and here["load_before"] > 0.25 * here["cores"]:
+        print(f"the machine is busy (load {here['load_before']:.2f}): times will be poor", file=sys.stderr)
+    return {
+        "versions": machine.versions(),
+        "pystem": pystem.versions if pystem else {},
+        "machine": here,
+        "device": machine.device(),
+    }
+
+
+def speed(options: argparse.Namespace) -> int:
+    """Time the chosen cases on the devices there are."""
+    cases = chosen(options.case)
+    rounds = 2 if options.quick else options.rounds
+    with reference(options.pystem) as pystem:
+        results = {**preamble(pystem), "rounds": rounds, "quick": options.quick, "cases": []}
+        for case in cases:
+            for device in case.devices:
+                if options.device in (None, device):
+                    results["cases"].append(measure(case, device, pystem, rounds, results, options.quick))
+                    keep(results, options.json)
+    return 0
+
+
+def measure(
+    case: Case, device: str, pystem: Pystem | None, rounds: int, run: dict[str, Any], quick: bool
+) -> dict[str, Any]:
+    """One case on one device: rows, rightness of the results and goals; or why it was not measured."""
+    size = case.quick_size if quick else case.size
+    found: dict[str, Any] = {"name": case.name, "device": device, "size": size, "what": case.what}
+    print(f"{case.name} on {device}, {size}x{size}: {case.what}", flush=True)
+    if device == "cuda" and not run["device"]["usable"]:
+        print(f"  not measured: {run['device']['reason']}")
+        return {**found, "not_measured": run["device"]["reason"]}
+    from . import contenders, images, process, timing
+
+    scene = images.bicrystal(size, dose=3.0)
+    with tempfile.TemporaryDirectory(prefix="gpuseg-bench-") as folder:
+        if case.work in WHOLE_PROCESS:
+            people, baseline = process.contenders(case, scene[0], Path(folder)), None
+        else:
+            people, baseline = contenders.contenders(case, device, scene, pystem)
+        unit = "MB" if case.work == "memory" else "s"
+        rows = timing.rows(timing.interleave(people, rounds), baseline, unit)
+    found["rows"] = [report.row_to_json(row) for row in rows]
+    for row in found["rows"]:
+        print(report.line(row), flush=True)
+    found["rightness"] = {person.name: person.rightness() for person in people if person.rightness}
+    for who, measures in found["rightness"].items():
+        print("  " + ", ".join(f"{measure} of {who}: {value:.3g}" for measure, value in measures.items()))
+    if case.work == "descriptors" and device == "cpu":
+        found["limit_seconds"] = limit(case, size, run)
+        print(f"  the machine's own limit for box: {found['limit_seconds'] * 1000:.2f} ms")
+    found["goals"] = [] if quick or device != "cpu" else report.goals_to_json(case.goals, rows)
+    return found
+
+
+def limit(case: Case, size: int, run: dict[str, Any]) -> float:
+    """What the machine could do at best in a case of descriptors."""
+    from . import machine
+
+    side = 2 * 20 // (5 if case.max_num_points == 100 else 1) + 1
+    return machine.limit_seconds(run["machine"], size, side**2, (size // case.stride) ** 2)
+
+
+def accuracy(options: argparse.Namespace) -> int:
+    """Measure how right gpuseg and pystem are."""
+    from . import accuracy as figures
+
+    with reference(options.pystem) as pystem:
+        results = {**preamble(pystem), "gpuseg_device": options.device, "accuracy": []}
+        for row in figures.rows(options.shared, pystem, options.device):
+            results["accuracy"].append(vars(row))
+            beside = "" if row.pystem is None else f"   pystem {row.pystem:.4g}"
+            met = {True: "   met", False: "   NOT MET", None: ""}[row.met]
+            print(f"{row.case}: {row.measure} {row.gpuseg:.4g}{beside}   {row.wanted}{met}", flush=True)
+            keep(results, options.json)
+    return 0
+
+
+def keep(results: dict[str, Any], path: Path | None) -> None:
+    """Write what there is so far, if a file is wanted: a run that breaks off keeps its finished cases."""
+    if path is not None:
+        report.write(path, results)
+
+
+def table(options: argparse.Namespace) -> int:
+    """Print Markdown."""
+    print("\n\n".join(report.table(json.loads(path.read_text())) for path in options.files))
+    return 0
+
+
+def list_cases(options: argparse.Namespace) -> int:
+    """Print the cases."""
+    for case in CASES:
+        print(f"{case.name:<18} {case.what}")
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; 2 for arguments that make no sense."""
+    options = parser().parse_args(arguments)
+    return options.work(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,153 @@
+"""Results as text: one line per row while it runs, JSON to keep, Markdown to show."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from .cases import Goal
+from .timing import Row
+
+MET = {True: "yes", False: "**no**", None: ""}
+
+
+def row_to_json(row: Row) -> dict[str, Any]:
+    """A row as plain data."""
+    return {
+        "stage": row.stage,
+        "contender": row.contender,
+        "unit": row.unit,
+        "median": row.median,
+        "least": min(row.values),
+        "largest": max(row.values),
+        "values": list(row.values),
+        "baseline": row.baseline,
+        "ratio": row.ratio,
+        "ratio_band": row.ratio_band,
+    }
+
+
+def goals_to_json(goals: tuple[Goal, ...], rows: list[Row]) -> list[dict[str, Any]]:
+    """Each goal that was measured, with what gpuseg reached on the CPU and whether that is enough."""
+    reached = []
+    for goal in goals:
+        for row in rows:
+            value = row.ratio if goal.kind == "ratio" else row.median
+            if row.stage != goal.stage or row.contender != "gpuseg" or value is None:
+                continue
+            met = value >= goal.value if goal.kind == "ratio" else value <= goal.value
+            reached.append({**vars(goal), "reached": value, "met": met})
+    return reached
+
+
+def write(path: str | Path, results: dict[str, Any]) -> None:
+    """Write the results as JSON."""
+    Path(path).write_text(json.dumps(results, indent=1, default=float) + "\n")
+
+
+def line(row: dict[str, Any]) -> str:
+    """A row for the terminal."""
+    who = f"  {row['stage']:<40} {row['contender']:<24}"
+    return f"{who} {_amount(row):>10}  {_spread(row):>20}  {_ratio(row)}"
+
+
+def table(results: dict[str, Any]) -> str:
+    """The Markdown tables of a JSON file: of the timed cases, and of `accuracy`."""
+    text = [_heading(results), ""]
+    if results.get("cases"):
+        text += [
+            "| case | device | stage | who | median | min to max | faster than baseline (band) |",
+            "|---|---|---|---|---:|---:|---|",
+        ]
+    for case in results.get("cases", []):
+        name = f"{case['name']} ({case['size']}x{case['size']})"
+        if "not_measured" in case:
+            text.append(f"| {name} | {case['device']} | | | not measured | | {case['not_measured']} |")
+        for row in case.get("rows", []):
+            who = f"| {name} | {case['device']} | {row['stage']} | {row['contender']}"
+            text.append(f"{who} | {_amount(row)} | {_spread(row)} | {_ratio(row)} |")
+    text += _rightness(results) + _goals(results) + _accuracy(results)
+    return "\n".join(text)
+
+
+def _heading(results: dict[str, Any]) -> str:
+    machine, device = results["machine"], results["device"]
+    gpus = ", ".join(gpu["name"] for gpu in device["devices"]) or f"no GPU ({device['reason']})"
+    packages = ", ".join(f"{name} {number}" for name, number in results["versions"].items())
+    reference = results.get("pystem", {})
+    other = ", ".join(f"{name} {number}" for name, number in reference.items()) or "not there"
+    rounds = f" {results['rounds']} rounds." if "rounds" in results else ""
+    return (
+        f"{machine['cores']} cores of {machine['processor']}, {machine['memory_gb']:.0f} GB, {gpus}."
+        f"{rounds} gpuseg's environment: {packages}. pystem's: {other}."
+    )
+
+
+def _rightness(results: dict[str, Any]) -> list[str]:
+    lines = [
+        f"| {case['name']} | {case['device']} | {who} | {measure} | {_number(value)} |"
+        for case in results.get("cases", [])
+        for who, measures in case.get("rightness", {}).items()
+        for measure, value in measures.items()
+    ]
+    head = ["", "How right, in the same run:", ""]
+    head += ["| case | device | who | measure | value |", "|---|---|---|---|---:|"]
+    return head + lines if lines else []
+
+
+def _goals(results: dict[str, Any]) -> list[str]:
+    lines = [
+        f"| {case['name']} | {goal['stage']} | {_wanted(goal)} | {goal['reached']:.3g} | {MET[goal['met']]} |"
+        for case in results.get("cases", [])
+        for goal in case.get("goals", [])
+    ]
+    head = ["", "| case | stage | wanted | reached | met |", "|---|---|---|---:|---|"]
+    return head + lines if lines else []
+
+
+def _accuracy(results: dict[str, Any]) -> list[str]:
+    lines = [
+        f"| {row['case']} | {row['measure']} | {_number(row['gpuseg'])} | {_number(row['pystem'])} "
+        f"| {row['wanted']} | {MET[row['met']]} |"
+        for row in results.get("accuracy", [])
+    ]
+    head = ["", "| case | measure | gpuseg | pystem | wanted | met |", "|---|---|---:|---:|---|---|"]
+    return head + lines if lines else []
+
+
+def _wanted(goal: dict[str, Any]) -> str:
+    return f"ratio at least {goal['value']:g}" if goal["kind"] == "ratio" else f"at most {goal['value']:g}"
+
+
+def _amount(row: dict[str, Any]) -> str:
+    return f"{_scaled(row['median'], row)} {_unit(row)}"
+
+
+def _spread(row: dict[str, Any]) -> str:
+    return f"{_scaled(row['least'], row)} to {_scaled(row['largest'], row)}"
+
+
+def _ratio(row: dict[str, Any]) -> str:
+    if row["ratio"] is None:
+        return ""
+    low, high = row["ratio_band"]
+    return f"{_digits(row['ratio'])} x {row['baseline']} ({_digits(low)} to {_digits(high)})"
+
+
+def _unit(row: dict[str, Any]) -> str:
+    return "ms" if row["unit"] == "s" and row["median"] < 1 else row["unit"]
+
+
+def _scaled(value: float, row: dict[str, Any]) -> str:
+    return _digits(value * 1000 if _unit(row) == "ms" else value)
+
+
+def _digits(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.1e}" if 0 < abs(value) < 1e-2 else f"{value:.4f}"

@@ -1,0 +1,102 @@
+"""How times are taken: interleaved, with a warm-up, and judged by ratios of medians with their band."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+Stages = dict[str, float]
+Result = TypeVar("Result")
+PAUSE = 0.05
+"""Seconds between two runs: threads of the one that just ended stop spinning before the next begins."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Who does the work of a case.
+
+    Attributes
+    ----------
+    name : str
+    run : callable
+        Does the work once and returns stage -> seconds (or MB).
+    rightness : callable or None
+        How right the last result was: measure -> value.
+    """
+
+    name: str
+    run: Callable[[], Stages]
+    rightness: Callable[[], dict[str, float]] | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One stage of one contender: its value in every round, and what they say."""
+
+    stage: str
+    contender: str
+    values: tuple[float, ...]
+    unit: str = "s"
+    baseline: str | None = None
+    ratio: float | None = None
+    ratio_band: tuple[float, float] | None = None
+
+    @property
+    def median(self) -> float:
+        """The median over the rounds."""
+        return statistics.median(self.values)
+
+
+def interleave(contenders: list[Contender], rounds: int, warm_ups: int = 1) -> dict[str, list[Stages]]:
+    """Let the contenders run in turns, in alternating order: A B, B A, A B, ...
+
+    A drift of the machine (heat, a neighbour) then falls on all of them alike.
+
+    Returns
+    -------
+    contender's name -> its stages in each round, in the order of the rounds. Warm-up rounds are not in it.
+    """
+    results: dict[str, list[Stages]] = {contender.name: [] for contender in contenders}
+    for turn in range(-warm_ups, rounds):
+        for contender in contenders if turn % 2 == 0 else contenders[::-1]:
+            gc.collect()
+            time.sleep(PAUSE)
+            stages = contender.run()
+            if turn >= 0:
+                results[contender.name].append(stages)
+    return results
+
+
+def rows(results: dict[str, list[Stages]], baseline: str | None, unit: str = "s") -> list[Row]:
+    """What the rounds say, one row per stage and contender.
+
+    `ratio` is median(baseline) / median(contender): how many times faster than the baseline. `ratio_band` is
+    the least and the largest such ratio within one round.
+    """
+    reference = results[baseline] if baseline else []
+    stages = dict.fromkeys(stage for rounds in results.values() for stage in rounds[0])
+    table = []
+    for stage in stages:
+        for name, rounds in results.items():
+            if stage not in rounds[0]:
+                continue
+            values = tuple(each[stage] for each in rounds)
+            if name == baseline or not reference or stage not in reference[0]:
+                table.append(Row(stage, name, values, unit))
+                continue
+            base = [each[stage] for each in reference]
+            ratios = [b / v for b, v in zip(base, values, strict=True)]
+            ratio = statistics.median(base) / statistics.median(values)
+            table.append(Row(stage, name, values, unit, baseline, ratio, (min(ratios), max(ratios))))
+    return table
+
+
+def seconds(work: Callable[[], Result]) -> tuple[float, Result]:
+    """Wall seconds of one call, and what it returned."""
+    start = time.perf_counter()
+    result = work()
+    return time.perf_counter() - start, result

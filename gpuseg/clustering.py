@@ -1,0 +1,279 @@
+"""Clustering of grid points into patterns: k-means, and how sure its answer is."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import numpy as np
+
+from gpuseg.arrays import home_of, namespace, to_numpy
+
+__all__ = ["KMeans", "assign", "certainty", "squared_distances"]
+
+
+class KMeans:
+    """k-means with k-means++ seeding and restarts, the same on every device: scikit-learn, cuML or CuPy.
+
+    Minimises ``inertia = sum_i min_k |x_i - c_k|^2``.
+
+    Parameters
+    ----------
+    n_clusters : int
+    n_init : int
+        Number of seedings tried; the one of least inertia is kept.
+    max_iter : int
+        Largest number of iterations of each.
+    tol : float
+        A run ends when the centres move by less than this fraction of the samples' mean variance.
+    random_state : int, numpy.random.RandomState or None
+
+    Attributes
+    ----------
+    cluster_centers_ : (n, K) float32 array
+    labels_ : (S,) int32 array
+    inertia_ : float
+    n_iter_ : int
+    """
+
+    def __init__(
+        self,
+        n_clusters: int,
+        *,
+        n_init: int = 3,
+        max_iter: int = 300,
+        tol: float = 1e-6,
+        random_state: Any = None,
+    ) -> None:
+        self.n_clusters = n_clusters
+        self.n_init = n_init
+        self.max_iter = max_iter
+        self.tol = tol
+        self.random_state = random_state
+
+    def fit(self, samples: Any) -> KMeans:
+        """Find the centres of samples.
+
+        Parameters
+        ----------
+        samples : (S, K) float32 array, NumPy or CuPy
+            At least `n_clusters` of them.
+
+        Returns
+        -------
+        KMeans
+            Itself; the attributes live where `samples` does.
+        """
+        if self.n_clusters > samples.shape[0]:
+            raise ValueError(
+                f"`n_clusters` is {self.n_clusters}; at most the number of samples, {samples.shape[0]}, is needed"
+            )
+        on_gpu = home_of(samples).kind == "cuda"
+        fit = (_fit_cuml if importlib.util.find_spec("cuml") else _fit_lloyd) if on_gpu else _fit_sklearn
+        centers, self.inertia_, self.n_iter_ = fit(self, samples)
+        xp = namespace(samples)
+        self.cluster_centers_ = xp.astype(centers, xp.float32)
+        self.labels_ = assign(samples, self.cluster_centers_)
+        return self
+
+    def predict(self, samples: Any) -> Any:
+        """The nearest centre of each sample.
+
+        Parameters
+        ----------
+        samples : (S, K) array
+
+        Returns
+        -------
+        (S,) int32 array
+        """
+        return assign(samples, self.cluster_centers_)
+
+
+def squared_distances(samples: Any, centers: Any) -> Any:
+    """Squared Euclidean distance of every sample to every centre.
+
+    Parameters
+    ----------
+    samples : (S, K) array
+    centers : (n, K) array
+
+    Returns
+    -------
+    (n, S) array, at least 0
+    """
+    xp = namespace(samples, centers)
+    rows = []
+    for k in range(centers.shape[0]):  # few centres; differences first, so nothing cancels
+        difference = samples - centers[k, :][None, :]
+        rows.append(xp.sum(difference * difference, axis=1))
+    return xp.stack(rows)
+
+
+def assign(samples: Any, centers: Any) -> Any:
+    """The nearest centre of each sample; of equally near ones the first.
+
+    Parameters
+    ----------
+    samples : (S, K) array
+    centers : (n, K) array
+
+    Returns
+    -------
+    (S,) int32 array
+    """
+    xp = namespace(samples, centers)
+    return xp.astype(xp.argmin(squared_distances(samples, centers), axis=0), xp.int32)
+
+
+def certainty(distances: Any) -> Any:
+    """How much nearer the nearest centre is than the second nearest.
+
+    Parameters
+    ----------
+    distances : (n, S) array
+        Squared distances to the centres.
+
+    Returns
+    -------
+    (S,) float32 array
+        ``1 - d_1 / d_2`` in [0, 1] with distances d_1 <= d_2 to the nearest and the second nearest centre: 1
+        on a centre, 0 half-way between two. 1 everywhere if there is only one centre; 0 where two centres
+        coincide.
+    """
+    xp = namespace(distances)
+    if distances.shape[0] == 1:
+        return xp.ones(distances.shape[1], dtype=xp.float32)
+    ordered = xp.sort(distances, axis=0)
+    nearest, second = ordered[0, :], ordered[1, :]
+    ratio = nearest / xp.where(second > 0, second, xp.ones_like(second))
+    ratio = xp.where(second > 0, ratio, xp.ones_like(ratio))
+    return xp.astype(1 - xp.sqrt(ratio), xp.float32)
+
+
+def _fit_sklearn(model: KMeans, samples: Any) -> tuple[Any, float, int]:
+    import warnings
+
+    from sklearn.cluster import KMeans as SklearnKMeans
+    from sklearn.exceptions import ConvergenceWarning
+
+    kmeans = SklearnKMeans(
+        model.n_clusters,
+        n_init=model.n_init,
+        max_iter=model.max_iter,
+        tol=model.tol,
+        random_state=model.random_state,
+    )
+    with warnings.catch_warnings():  # fewer distinct samples than centres: some patterns stay empty
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        kmeans.fit(samples)
+    return kmeans.cluster_centers_, float(kmeans.inertia_), int(kmeans.n_iter_)
+
+
+def _fit_cuml(model: KMeans, samples: Any) -> tuple[Any, float, int]:
+    from cuml import KMeans as CumlKMeans
+    from sklearn.utils import check_random_state
+
+    kmeans = CumlKMeans(
+        n_clusters=model.n_clusters,
+        n_init=model.n_init,
+        max_iter=model.max_iter,
+        tol=model.tol,
+        random_state=int(check_random_state(model.random_state).randint(2**31 - 1)),
+        output_type="cupy",
+    ).fit(samples)
+    return kmeans.cluster_centers_, float(kmeans.inertia_), int(kmeans.n_iter_)
+
+
+def _fit_lloyd(model: KMeans, samples: Any) -> tuple[Any, float, int]:
+    from sklearn.utils import check_random_state
+
+    random = check_random_state(model.random_state)
+    xp = namespace(samples)
+    threshold = model.tol * float(xp.mean(xp.var(samples, axis=0)))
+    runs = [
+        lloyd(samples, seed_centers(samples, model.n_clusters, random), model.max_iter, threshold)
+        for _ in range(model.n_init)
+    ]
+    return min(runs, key=lambda run: run[1])
+
+
+def seed_centers(samples: Any, n_clusters: int, random: np.random.RandomState) -> Any:
+    """k-means++: each next centre is a sample drawn with probability proportional to its squared distance.
+
+    Parameters
+    ----------
+    samples : (S, K) array of any namespace
+    n_clusters : int
+    random : numpy.random.RandomState
+        Draws on the host, so that every device seeds alike.
+
+    Returns
+    -------
+    (n, K) array
+    """
+    xp = namespace(samples)
+    n_samples = samples.shape[0]
+    chosen = xp.asarray([int(random.randint(n_samples))])
+    centers = xp.take(samples, chosen, axis=0)
+    for _ in range(n_clusters - 1):
+        nearest = xp.min(squared_distances(samples, centers), axis=0)
+        heap = xp.cumulative_sum(xp.astype(nearest, xp.float64))
+        drawn = heap[-1:] * float(random.random_sample())
+        index = xp.clip(xp.searchsorted(heap, drawn, side="right"), 0, n_samples - 1)
+        centers = xp.concat([centers, xp.take(samples, index, axis=0)])
+    return centers
+
+
+def lloyd(samples: Any, centers: Any, max_iter: int, threshold: float) -> tuple[Any, float, int]:
+    """Lloyd's iteration: nearest centre, then the mean of its samples; an empty cluster keeps its centre.
+
+    Parameters
+    ----------
+    samples : (S, K) array of any namespace
+    centers : (n, K) array
+    max_iter : int
+    threshold : float
+        Sum of squared moves of the centres below which the iteration ends.
+
+    Returns
+    -------
+    centers : (n, K) array
+    inertia : float
+    n_iter : int
+    """
+    xp = namespace(samples)
+    names = xp.arange(centers.shape[0], dtype=xp.int32)
+    n_iter = 0
+    while n_iter < max_iter:
+        for _ in range(min(CHECK_EVERY, max_iter - n_iter)):
+            before = centers
+            labels = assign(samples, centers)
+            member = xp.astype(labels[None, :] == names[:, None], samples.dtype)
+            count = xp.sum(member, axis=1)[:, None]
+            mean = (member @ samples) / xp.where(count > 0, count, xp.ones_like(count))
+            centers = xp.where(count > 0, mean, before)
+            n_iter += 1
+        # asking for the result stops the device, so it is asked rarely
+        if float(xp.sum((centers - before) ** 2)) <= threshold:
+            break
+    inertia = float(xp.sum(xp.min(squared_distances(samples, centers), axis=0)))
+    return centers, inertia, n_iter
+
+
+CHECK_EVERY = 5
+
+
+def sizes(labels: Any, n_clusters: int) -> np.ndarray:
+    """Number of samples of each cluster.
+
+    Parameters
+    ----------
+    labels : (S,) int array
+    n_clusters : int
+
+    Returns
+    -------
+    (n,) int64 NumPy array
+    """
+    return np.bincount(to_numpy(labels), minlength=n_clusters)

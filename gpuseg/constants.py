@@ -1,0 +1,11 @@
+"""Thresholds with a meaning, each named once."""
+
+FLAT_VARIANCE = 1e-10
+"""A patch whose variance is at most this fraction of the image's variance is flat: it scores 0.
+
+A contrast of 1e-5 of the image's standard deviation is below what any detector resolves, and still a
+hundred times above the rounding of float32, so real structure is never called flat and rounding noise
+never called structure."""
+
+VALID_FRACTION = 0.5
+"""A score is taken only where at least this fraction of the patch's pixel pairs is valid."""

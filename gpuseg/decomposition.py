@@ -1,0 +1,182 @@
+"""Decomposition of descriptors into a few components: principal component analysis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gpuseg.arrays import home_of, namespace, to_numpy
+
+__all__ = ["PCA", "check_n_components"]
+
+
+def check_n_components(n_components: Any, n_features: int, n_samples: int) -> int | float:
+    """How many components are wanted.
+
+    Parameters
+    ----------
+    n_components : int or float
+        A number from 1 on, or the fraction of the variance to explain, in (0, 1).
+    n_features, n_samples : int
+        More components than either of them cannot be; a larger int is reduced to that.
+
+    Returns
+    -------
+    int or float
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    wanted = "a whole number of at least 1 or a fraction of the variance in (0, 1)"
+    if isinstance(n_components, bool | np.bool_) or not isinstance(n_components, int | float | np.number):
+        raise TypeError(f"`n_components` is {n_components!r}; {wanted} is needed")
+    if 0 < n_components < 1:
+        return float(n_components)
+    if n_components < 1 or n_components != int(n_components):
+        raise ValueError(f"`n_components` is {n_components!r}; {wanted} is needed")
+    return min(int(n_components), n_features, n_samples)
+
+
+class PCA:
+    """Principal component analysis, the same on every device: scikit-learn, cuML or CuPy.
+
+    Parameters
+    ----------
+    n_components : int or float
+        Number of components, or the fraction of the variance they explain together, in (0, 1); the paper
+        recommends 0.8 to 0.9.
+
+    Attributes
+    ----------
+    components_ : (K, N) float32 array
+        Orthonormal; the entry of largest modulus of each is positive.
+    mean_ : (N,) float32 array
+    explained_variance_, explained_variance_ratio_ : (K,) float32 arrays
+    n_components_ : int
+    """
+
+    def __init__(self, n_components: int | float = 5) -> None:
+        self.n_components = n_components
+
+    def fit(self, samples: Any) -> PCA:
+        """Find the components of samples.
+
+        Parameters
+        ----------
+        samples : (S, N) float32 array, NumPy or CuPy
+
+        Returns
+        -------
+        PCA
+            Itself; the attributes live where `samples` does.
+        """
+        n_samples, n_features = samples.shape
+        wanted = check_n_components(self.n_components, n_features, n_samples)
+        on_gpu = home_of(samples).kind == "cuda"
+        fit = _fit_cuda if on_gpu else _fit_sklearn
+        mean, components, variance, ratio = fit(samples, wanted)
+        xp = namespace(samples)
+        largest = xp.argmax(xp.abs(components), axis=1)
+        signs = xp.sign(components[xp.arange(components.shape[0]), largest])
+        signs = xp.where(signs == 0, xp.ones_like(signs), signs)
+        self.mean_ = xp.astype(mean, xp.float32)
+        self.components_ = xp.astype(components * signs[:, None], xp.float32)
+        self.explained_variance_ = xp.astype(variance, xp.float32)
+        self.explained_variance_ratio_ = xp.astype(ratio, xp.float32)
+        self.n_components_ = int(components.shape[0])
+        return self
+
+    def transform(self, samples: Any) -> Any:
+        """Components of samples.
+
+        Parameters
+        ----------
+        samples : (S, N) array of the namespace fitted with
+
+        Returns
+        -------
+        (S, K) float32 array
+        """
+        return project(samples, self.mean_, self.components_)
+
+
+def project(samples: Any, mean: Any, components: Any) -> Any:
+    """Coordinates of samples on components.
+
+    Parameters
+    ----------
+    samples : (S, N) array
+    mean : (N,) array
+    components : (K, N) array
+
+    Returns
+    -------
+    (S, K) array
+    """
+    # the mean's own coordinates, so that no centred copy of the samples is made
+    return samples @ components.T - mean @ components.T
+
+
+def _fit_sklearn(samples: Any, wanted: int | float) -> tuple[Any, Any, Any, Any]:
+    from sklearn.decomposition import PCA as SklearnPCA
+
+    n_samples, n_features = samples.shape
+    solver = "covariance_eigh" if n_features <= n_samples else "full"
+    pca = SklearnPCA(n_components=wanted, svd_solver=solver).fit(samples)
+    ratio = np.nan_to_num(pca.explained_variance_ratio_)  # 0 / 0 where every sample is the same
+    return pca.mean_, pca.components_, pca.explained_variance_, ratio
+
+
+def _fit_cuda(samples: Any, wanted: int | float) -> tuple[Any, Any, Any, Any]:
+    """PCA of CuPy arrays: cuML where it is installed, else the eigenvectors of the covariance."""
+    import importlib.util
+
+    if importlib.util.find_spec("cuml") is not None:
+        return _fit_cuml(samples, wanted)
+    return covariance_pca(samples, wanted)
+
+
+def _fit_cuml(samples: Any, wanted: int | float) -> tuple[Any, Any, Any, Any]:
+    from cuml import PCA as CumlPCA
+
+    xp = namespace(samples)
+    count = wanted if isinstance(wanted, int) else min(samples.shape)
+    pca = CumlPCA(n_components=count, output_type="cupy").fit(xp.asarray(samples, dtype=xp.float32))
+    ratio = xp.reshape(pca.explained_variance_ratio_, (-1,))
+    n = _enough(to_numpy(ratio), wanted)
+    variance = xp.reshape(pca.explained_variance_, (-1,))
+    return xp.reshape(pca.mean_, (-1,)), pca.components_[:n], variance[:n], ratio[:n]
+
+
+def covariance_pca(samples: Any, wanted: int | float) -> tuple[Any, Any, Any, Any]:
+    """PCA from the eigenvectors of the covariance matrix, in any namespace with ``linalg.eigh``.
+
+    Parameters
+    ----------
+    samples : (S, N) array
+    wanted : int or float
+        Number of components or fraction of the variance.
+
+    Returns
+    -------
+    mean (N,), components (K, N), explained variance (K,), explained variance ratio (K,)
+    """
+    xp = namespace(samples)
+    n_samples = samples.shape[0]
+    mean = xp.mean(samples, axis=0)
+    centred = samples - mean
+    covariance = xp.astype(centred.T @ centred, xp.float64) / max(n_samples - 1, 1)
+    variance, vectors = xp.linalg.eigh(covariance)
+    variance = xp.clip(xp.flip(variance, axis=0), 0, None)
+    total = xp.sum(variance)
+    ratio = variance / xp.where(total > 0, total, xp.ones_like(total))
+    n = _enough(to_numpy(ratio), wanted)
+    return mean, xp.flip(vectors, axis=1).T[:n, :], variance[:n], ratio[:n]
+
+
+def _enough(ratio: np.ndarray, wanted: int | float) -> int:
+    if isinstance(wanted, int):
+        return wanted
+    return min(int(np.searchsorted(np.cumsum(ratio), wanted)) + 1, ratio.size)

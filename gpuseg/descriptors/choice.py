@@ -1,0 +1,90 @@
+"""Descriptors by the names of the paper."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from gpuseg.descriptors.translation import LocalCorrelationMap, PreselectedTranslations
+
+__all__ = ["as_descriptor", "describe", "from_description"]
+
+KINDS = {kind.__name__: kind for kind in (LocalCorrelationMap, PreselectedTranslations)}
+NAMES = {"local-correlation-map": LocalCorrelationMap}
+
+
+def as_descriptor(descriptor: Any) -> Any:
+    """What the argument `descriptor` means.
+
+    Parameters
+    ----------
+    descriptor : None, str or descriptor
+        None is ``LocalCorrelationMap()``; a name of the paper such as "local-correlation-map" is the
+        descriptor of that name with its defaults.
+
+    Returns
+    -------
+    descriptor
+
+    Raises
+    ------
+    ValueError, TypeError
+    """
+    if descriptor is None:
+        return LocalCorrelationMap()
+    if isinstance(descriptor, str):
+        if descriptor == "preselected-translations":
+            raise ValueError("`descriptor` 'preselected-translations' needs its translations; give gpuseg.PreselectedTranslations([...])")
+        if descriptor not in NAMES:
+            raise ValueError(f"`descriptor` is {descriptor!r}; one of {', '.join(map(repr, NAMES))} is needed")
+        return NAMES[descriptor]()
+    if isinstance(descriptor, type) or not hasattr(descriptor, "transform"):
+        wanted = f"{LocalCorrelationMap.__name__}(...), {PreselectedTranslations.__name__}(...) or a name"
+        raise TypeError(f"`descriptor` is {descriptor!r}; {wanted} is needed")
+    return descriptor
+
+
+def describe(descriptor: Any) -> dict[str, Any]:
+    """A descriptor as JSON can hold it.
+
+    Parameters
+    ----------
+    descriptor : descriptor
+
+    Returns
+    -------
+    dict
+        Its ``name`` and its parameters.
+    """
+    described: dict[str, Any] = {"name": type(descriptor).__name__}
+    if not dataclasses.is_dataclass(descriptor):
+        return described
+    for parameter in dataclasses.fields(descriptor):
+        value = getattr(descriptor, parameter.name)
+        if parameter.name == "translations":
+            value = [[t.d_row, t.d_col] for t in descriptor.operations()]
+        described[parameter.name] = list(value) if isinstance(value, tuple) else value
+    return described
+
+
+def from_description(description: dict[str, Any]) -> Any:
+    """The descriptor that `describe` described.
+
+    Parameters
+    ----------
+    description : dict
+
+    Returns
+    -------
+    descriptor
+
+    Raises
+    ------
+    ValueError
+        If no descriptor has that name.
+    """
+    parameters = dict(description)
+    name = parameters.pop("name")
+    if name not in KINDS:
+        raise ValueError(f"the descriptor {name!r} is unknown; one of {', '.join(KINDS)} is needed")
+    return KINDS[name](**parameters)

@@ -1,0 +1,242 @@
+"""Translation symmetry: how well a patch maps onto the image around it (paper, eq. 3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gpuseg.arrays import home_of, namespace, resolve_device
+from gpuseg.checks import check_choice, check_image, check_int, check_mask, check_radius
+from gpuseg.descriptors.base import Descriptors, prepare
+from gpuseg.engines import engine_for
+from gpuseg.grid import Grid
+from gpuseg.symmetry import Translation, as_translations, translations_in_window
+
+__all__ = ["LocalCorrelationMap", "PreselectedTranslations", "choose_method"]
+
+METHODS = ("auto", "direct", "fft", "box")
+BORDERS = ("full", "valid")
+
+
+@dataclass(frozen=True)
+class LocalCorrelationMap:
+    """Pearson's coefficient of the patch at every grid point with its copies in a shift window.
+
+    The paper's default descriptor ("local correlation map", eq. 3): the periodicity of a crystal shows as
+    maxima at its lattice vectors.
+
+    Parameters
+    ----------
+    patch_radius : int or (rows, cols)
+        Half size of the patch in pixels; 20 means 41 pixels. Best about one to two lattice periods.
+    window_radius : int or (rows, cols)
+        Half size of the shift window in pixels, at least one lattice period.
+    max_num_points : int
+        Largest number of translations. They are the densest uniform grid in the window with at most so many
+        members. More of them make segmentation far more robust to noise.
+    method : {"auto", "direct", "fft", "box"}
+        How the same scores are computed: from the definition, by batched Fourier transforms (paper,
+        Appendix B), or by box sums of product images, whose cost does not depend on the patch.
+    border : {"full", "valid"}
+        "full" scores the whole image: pixels outside count as masked, a translation that cannot be scored
+        takes the score of its opposite, else that of the nearest grid point. "valid" is the paper's: only
+        positions whose patch and shifts lie inside the image.
+
+    Notes
+    -----
+    Scores lie in [-1, 1]; the shift (0, 0) scores 1. A patch that is flat (variance below 1e-10 of the
+    image's) scores 0 with everything. Masked and non-finite pixels are left out; where less than half of
+    the pixel pairs remain, the score is missing and filled as above.
+    """
+
+    patch_radius: Any = 20
+    window_radius: Any = 20
+    max_num_points: int = 100
+    method: str = "auto"
+    border: str = "full"
+
+    def operations(self) -> tuple[Translation, ...]:
+        """The translations that are scored, row by row.
+
+        Returns
+        -------
+        tuple of Translation
+
+        Raises
+        ------
+        TypeError, ValueError
+            For a parameter that makes no sense.
+        """
+        window = check_radius(self.window_radius, "window_radius")
+        return translations_in_window(window, check_int(self.max_num_points, "max_num_points", 1))
+
+    def reach(self) -> tuple[int, int]:
+        """Largest shift (rows, cols) in pixels: the half size of the window.
+
+        Returns
+        -------
+        (int, int)
+        """
+        return check_radius(self.window_radius, "window_radius")
+
+    def transform(self, image: Any, stride: int = 5, mask: Any = None, device: Any = "auto") -> Descriptors:
+        """Score every translation at every grid point.
+
+        Parameters
+        ----------
+        image : (H, W) array_like
+            Intensities; any gain and offset gives the same scores.
+        stride : int
+            Distance of grid points in pixels.
+        mask : (H, W) array_like of bool, optional
+            True where a pixel may be used.
+        device : {"auto", "cpu", "cuda", "cuda:i"}
+
+        Returns
+        -------
+        Descriptors
+            With values (N, h, w) float32 that live where `image` lives.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For an image, mask or parameter that makes no sense.
+        gpuseg.DeviceError
+            If a GPU is asked for and cannot be used.
+        """
+        return _transform(self, image, stride, mask, device)
+
+
+@dataclass(frozen=True)
+class PreselectedTranslations:
+    """Pearson's coefficient of the patch at every grid point with its copies at given shifts.
+
+    The paper's way to make series fast: score only the translations that separate the patterns best.
+
+    Parameters
+    ----------
+    translations : sequence of Translation or (n, 2) array_like of int
+        Shifts (d_row, d_col) in pixels, each once.
+    patch_radius, method, border
+        As in `LocalCorrelationMap`.
+    """
+
+    translations: Any
+    patch_radius: Any = 20
+    method: str = "auto"
+    border: str = "full"
+
+    def operations(self) -> tuple[Translation, ...]:
+        """The translations that are scored, in the order given.
+
+        Returns
+        -------
+        tuple of Translation
+
+        Raises
+        ------
+        TypeError, ValueError
+            If they make no sense.
+        """
+        return as_translations(self.translations)
+
+    def reach(self) -> tuple[int, int]:
+        """Largest shift (rows, cols) in pixels.
+
+        Returns
+        -------
+        (int, int)
+        """
+        shifts = [(abs(t.d_row), abs(t.d_col)) for t in self.operations()]
+        return max(d for d, _ in shifts), max(e for _, e in shifts)
+
+    def transform(self, image: Any, stride: int = 5, mask: Any = None, device: Any = "auto") -> Descriptors:
+        """Score every translation at every grid point; see `LocalCorrelationMap.transform`.
+
+        Parameters
+        ----------
+        image : (H, W) array_like
+        stride : int
+        mask : (H, W) array_like of bool, optional
+        device : {"auto", "cpu", "cuda", "cuda:i"}
+
+        Returns
+        -------
+        Descriptors
+        """
+        return _transform(self, image, stride, mask, device)
+
+
+def _transform(
+    descriptor: LocalCorrelationMap | PreselectedTranslations, image: Any, stride: int, mask: Any, device: Any
+) -> Descriptors:
+    image = check_image(image)
+    mask = check_mask(mask, image.shape)
+    stride = check_int(stride, "stride", 1)
+    radius = check_radius(descriptor.patch_radius, "patch_radius")
+    method = check_choice(descriptor.method, "method", METHODS)
+    border = check_choice(descriptor.border, "border", BORDERS)
+    operations = descriptor.operations()
+    grid = _grid(image.shape, stride, radius, descriptor.reach(), border)
+    where = resolve_device(device, image)
+    shifts = np.array([(t.d_row, t.d_col) for t in operations], np.int64)
+    with where.current:
+        pixels, valid = prepare(image, mask, where)
+        engine = engine_for(where)
+        if method == "auto":
+            method = choose_method(grid, shifts, radius)
+        scores = engine.translation_scores(pixels, valid, grid, shifts, radius, method)
+        usable = _usable(pixels, valid, grid)
+        if border == "full" or valid is not None:
+            scores = engine.fill_missing(scores, _opposites(operations), usable)
+    return Descriptors(scores, operations, grid, usable).on(home_of(image))
+
+
+def _grid(
+    shape: tuple[int, int], stride: int, radius: tuple[int, int], reach: tuple[int, int], border: str
+) -> Grid:
+    for axis, what in enumerate(("rows", "columns")):
+        need = 2 * (radius[axis] + (reach[axis] if border == "valid" else 0)) + 1
+        if shape[axis] < need:
+            also = " and its shifts need" if border == "valid" else " needs"
+            raise ValueError(
+                f"`image` has {shape[axis]} {what}; a patch of `patch_radius` {radius[axis]}{also} {need}; "
+                "use a smaller radius or a larger image"
+            )
+    if border == "full":
+        return Grid.full(shape, stride)
+    return Grid.inside(shape, stride, (radius[0] + reach[0], radius[1] + reach[1]))
+
+
+def _usable(pixels: Any, valid: Any, grid: Grid) -> Any:
+    xp = namespace(pixels)
+    if valid is None:
+        return xp.ones(grid.shape, dtype=xp.bool)
+    return xp.asarray(grid.at_points(valid), copy=True)
+
+
+def _opposites(operations: tuple[Translation, ...]) -> np.ndarray:
+    position = {t: k for k, t in enumerate(operations)}
+    return np.array([position.get(-t, -1) for t in operations], np.int64)
+
+
+def choose_method(grid: Grid, shifts: np.ndarray, patch_radius: tuple[int, int]) -> str:
+    """The method that costs least for a grid, some shifts and a patch, by a model fitted to measurements.
+
+    Parameters
+    ----------
+    grid : Grid
+    shifts : (N, 2) int array
+    patch_radius : (rows, cols) of int
+
+    Returns
+    -------
+    {"direct", "box"}
+    """
+    patch = (2 * patch_radius[0] + 1) * (2 * patch_radius[1] + 1)
+    direct = 1.0 * grid.size * len(shifts) * patch
+    pixels = grid.image_shape[0] * grid.image_shape[1]
+    box = 1.0 * pixels * len(shifts)
+    return "direct" if direct < box else "box"

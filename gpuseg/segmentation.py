@@ -1,0 +1,510 @@
+"""Segmentation of an image by local symmetry: descriptors, components, patterns, labels."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gpuseg.arrays import Device, home_of, move, namespace, resolve_device, to_numpy
+from gpuseg.checks import check_image, check_int, check_mask
+from gpuseg.clustering import KMeans, assign, certainty, sizes, squared_distances
+from gpuseg.decomposition import PCA, check_n_components, project
+from gpuseg.descriptors import Descriptors, as_descriptor
+from gpuseg.descriptors.base import valid_pixels
+from gpuseg.descriptors.choice import describe, from_description
+from gpuseg.grid import Grid
+from gpuseg.separability import separability
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Segmentation", "SegmentationModel", "segment"]
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """What `segment` found, every stage of it. Arrays live where the image lives.
+
+    Parameters
+    ----------
+    image : (H, W) array
+        As it was given.
+    labels : (H, W) int32 array
+        Pattern of every pixel, 0 .. n_patterns - 1, where 0 is the smallest pattern; -1 where masked or not
+        finite. (h, w), one per grid point, if made with ``upsampling=False``.
+    certainty : (H, W) or (h, w) float32 array
+        1 - d_1 / d_2 in [0, 1], from the distances to the nearest and second nearest centre; low certainty
+        inside a region is a defect. 0 where masked.
+    descriptors : Descriptors
+        Values (N, h, w) per operation and grid point.
+    components : (K, h, w) float32 array
+        The descriptors' principal components.
+    point_labels : (h, w) int32 array
+        Pattern of every grid point, -1 where it has none.
+    model : SegmentationModel
+        What was learnt; ``model.predict`` labels other images alike.
+    parameters : dict
+        Those of the call, as JSON can hold them.
+    timings : dict
+        Seconds spent in each stage, in order.
+    device : str
+        Where it was computed, e.g. "cpu" or "cuda:0".
+    """
+
+    image: Any
+    labels: Any
+    certainty: Any
+    descriptors: Descriptors
+    components: Any
+    point_labels: Any
+    model: SegmentationModel
+    parameters: dict[str, Any]
+    timings: dict[str, float]
+    device: str
+
+    @property
+    def grid(self) -> Grid:
+        """The positions that were scored."""
+        return self.descriptors.grid
+
+    @property
+    def operations(self) -> tuple[Any, ...]:
+        """The symmetry operations that were scored (N)."""
+        return self.descriptors.operations
+
+    @property
+    def n_patterns(self) -> int:
+        """Number of patterns."""
+        return self.model.cluster_centers.shape[0]
+
+    @property
+    def explained_variance_ratio(self) -> np.ndarray:
+        """(K,) float32: fraction of the descriptors' variance that each component explains."""
+        return self.model.explained_variance_ratio
+
+    @property
+    def cluster_centers(self) -> np.ndarray:
+        """(n, K) float32: centre of each pattern among the components."""
+        return self.model.cluster_centers
+
+    @functools.cached_property
+    def separability(self) -> Any:
+        """(N,) float32: Fisher separability of each operation (paper, eq. 4); see `gpuseg.separability`."""
+        xp = namespace(self.descriptors.values)
+        values = xp.reshape(self.descriptors.values, (len(self.operations), -1))
+        labels = xp.where(self.descriptors.usable, self.point_labels, -xp.ones_like(self.point_labels))
+        return separability(values, xp.reshape(labels, (-1,)), self.n_patterns)
+
+    @functools.cached_property
+    def area_fractions(self) -> np.ndarray:
+        """(n,) float64: share of each pattern in the labelled pixels."""
+        labels = to_numpy(self.labels)
+        counts = sizes(labels[labels >= 0], self.n_patterns)
+        return counts / max(counts.sum(), 1)
+
+    def plot(self, **options: Any) -> Figure:
+        """Image, overlay, certainty and what told the patterns apart, in one figure.
+
+        Parameters
+        ----------
+        **options
+            Passed on to `gpuseg.plot.summary`, e.g. ``pixel_size=0.012, unit="nm"``.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+        """
+        from gpuseg import plot
+
+        return plot.summary(self, **options)
+
+    def save(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        pixel_size: float | None = None,
+        unit: str | None = None,
+        force: bool = False,
+    ) -> Path:
+        """Write labels.tif, certainty.tif, overlay.png, model.npz and summary.json into a folder.
+
+        Parameters
+        ----------
+        folder : path
+            Made if it is not there.
+        pixel_size : float, optional
+            Of one pixel, in `unit`; written into the files.
+        unit : str, optional
+        force : bool
+            Whether existing results may be replaced.
+
+        Returns
+        -------
+        pathlib.Path
+            The folder.
+
+        Raises
+        ------
+        FileExistsError
+            If results are there and `force` is False.
+        """
+        from gpuseg import io
+
+        io.save_segmentation(self, folder, pixel_size=pixel_size, unit=unit, force=force)
+        return Path(folder)
+
+    def to_table(self) -> list[dict[str, Any]]:
+        """One record per pattern.
+
+        Returns
+        -------
+        list of dict
+            With ``pattern``, ``pixels``, ``area_fraction`` and ``mean_certainty`` (nan for an empty one);
+            ``pandas.DataFrame(segmentation.to_table())`` makes a frame of it.
+        """
+        labels, sure = to_numpy(self.labels), to_numpy(self.certainty)
+        counts = sizes(labels[labels >= 0], self.n_patterns)
+        return [
+            {
+                "pattern": k,
+                "pixels": int(counts[k]),
+                "area_fraction": float(self.area_fractions[k]),
+                "mean_certainty": float(sure[labels == k].mean()) if counts[k] else float("nan"),
+            }
+            for k in range(self.n_patterns)
+        ]
+
+    def __repr__(self) -> str:
+        shares = ", ".join(f"{share:.1%}" for share in self.area_fractions)
+        rows, cols = self.image.shape
+        return f"<Segmentation of {rows} x {cols} pixels into {self.n_patterns} patterns ({shares}) on {self.device}>"
+
+    def _repr_png_(self) -> bytes:
+        from gpuseg import plot
+
+        return plot.png(self)
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentationModel:
+    """What was learnt from an image: enough to label others, on either device.
+
+    Parameters
+    ----------
+    descriptor : descriptor
+        E.g. `gpuseg.LocalCorrelationMap`.
+    stride : int
+        Distance of grid points in pixels.
+    mean : (N,) float32
+        Mean descriptor.
+    components : (K, N) float32
+        Principal axes.
+    explained_variance_ratio : (K,) float32
+    cluster_centers : (n, K) float32
+        In the order of the labels.
+    upsampling : bool
+        Whether labels are given to pixels or to grid points.
+    """
+
+    descriptor: Any
+    stride: int
+    mean: np.ndarray
+    components: np.ndarray
+    explained_variance_ratio: np.ndarray
+    cluster_centers: np.ndarray
+    upsampling: bool = True
+
+    def predict(self, image: Any, mask: Any = None, device: Any = "auto") -> Segmentation:
+        """Label an image with the patterns of the model.
+
+        Parameters
+        ----------
+        image : (H, W) array_like
+        mask : (H, W) array_like of bool, optional
+            True where a pixel may be used.
+        device : {"auto", "cpu", "cuda", "cuda:i"}
+
+        Returns
+        -------
+        Segmentation
+            Label k means the same pattern as in the image fitted on, whatever its size is here.
+
+        Raises
+        ------
+        TypeError, ValueError, gpuseg.DeviceError
+            As `gpuseg.segment`.
+        """
+        image, mask, where = _check_input(image, mask, device)
+        clock = _Stopwatch(where)
+        with where.current:
+            with clock("descriptors"):
+                descriptors = _describe(self.descriptor, image, self.stride, mask, where)
+            with clock("decomposition"):
+                mean, axes = move(self.mean, where), move(self.components, where)
+                components = _project(descriptors, mean, axes)
+            return _label(self, image, mask, descriptors, components, clock, self._parameters())
+
+    def _parameters(self) -> dict[str, Any]:
+        return {
+            "n_patterns": int(self.cluster_centers.shape[0]),
+            "descriptor": describe(self.descriptor),
+            "stride": self.stride,
+            "n_components": int(self.components.shape[0]),
+            "upsampling": self.upsampling,
+        }
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model as .npz: plain arrays, no pickle.
+
+        Parameters
+        ----------
+        path : path
+            Replaced if it exists.
+        """
+        settings = {
+            "format": _FORMAT,
+            "descriptor": describe(self.descriptor),
+            "stride": self.stride,
+            "upsampling": self.upsampling,
+        }
+        with open(path, "wb") as file:
+            np.savez(
+                file, settings=np.array(json.dumps(settings)), **{name: getattr(self, name) for name in _ARRAYS}
+            )  # fmt: skip
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> SegmentationModel:
+        """Read a model written by `save`.
+
+        Parameters
+        ----------
+        path : path
+
+        Returns
+        -------
+        SegmentationModel
+
+        Raises
+        ------
+        FileNotFoundError
+        ValueError
+            If the file is not such a model.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                content = {name: file[name] for name in (*_ARRAYS, "settings")}
+            settings = json.loads(str(content.pop("settings")))
+            if settings["format"] != _FORMAT:
+                raise ValueError(f"format {settings['format']}")
+            descriptor = from_description(settings["descriptor"])
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # zip, JSON and NumPy each have their own ways to call a file broken
+            raise ValueError(f"{os.fspath(path)!r} is not a model saved by gpuseg ({error})") from error
+        return cls(descriptor, int(settings["stride"]), upsampling=bool(settings["upsampling"]), **content)
+
+
+_FORMAT = "gpuseg model 1"
+_ARRAYS = ("mean", "components", "explained_variance_ratio", "cluster_centers")
+
+
+def segment(
+    image: Any,
+    n_patterns: int = 2,
+    *,
+    descriptor: Any = None,
+    stride: int = 5,
+    n_components: int | float = 5,
+    upsampling: bool = True,
+    sort_labels_by_pattern_size: bool = True,
+    random_state: Any = None,
+    mask: Any = None,
+    device: Any = "auto",
+) -> Segmentation:
+    """Segment an atomic-resolution image into patterns by their local symmetry.
+
+    Scores the local symmetry at every grid point, keeps the principal components of the scores, clusters
+    them by k-means and gives every pixel the label of its nearest grid point (Wang et al., Microsc.
+    Microanal. 27 (2021), doi 10.1017/S1431927621012770).
+
+    Parameters
+    ----------
+    image : (H, W) array_like
+        Intensities of any integer, floating or boolean type, at least one patch large. Gain and offset do
+        not matter. NaN and infinite pixels are left out. NumPy, CuPy, torch, dask and whatever speaks DLPack.
+    n_patterns : int
+        Number of patterns to find, from 1 to the number of grid points.
+    descriptor : descriptor or str, optional
+        What is scored; None is ``LocalCorrelationMap()``. A name of the paper such as
+        "local-correlation-map" works too.
+    stride : int
+        Distance of grid points in pixels.
+    n_components : int or float
+        Number of principal components, or the fraction of the variance they explain, in (0, 1); the paper
+        recommends 0.8 to 0.9.
+    upsampling : bool
+        Whether every pixel gets a label (H, W), or only every grid point (h, w).
+    sort_labels_by_pattern_size : bool
+        Whether label 0 is the smallest pattern, counted in grid points.
+    random_state : int, numpy.random.RandomState or None
+        Seeds k-means. The same input, seed and device give the same labels, bit for bit.
+    mask : (H, W) array_like of bool, optional
+        True where a pixel may be used; the others get the label -1.
+    device : {"auto", "cpu", "cuda", "cuda:i"}
+        "auto" is the GPU if there is one. Results live where `image` lives.
+
+    Returns
+    -------
+    Segmentation
+        With ``labels``, ``certainty`` and every stage on the way.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an image or parameter that makes no sense; the text says what was wanted.
+    gpuseg.DeviceError
+        If a GPU is asked for and cannot be used.
+
+    Examples
+    --------
+    >>> import gpuseg
+    >>> picture = gpuseg.synthetic.bicrystal((256, 256), random_state=0)
+    >>> gpuseg.segment(picture.image, n_patterns=2, random_state=0).labels.shape
+    (256, 256)
+    """
+    n_patterns = check_int(n_patterns, "n_patterns", 1)
+    stride = check_int(stride, "stride", 1)
+    check_n_components(n_components, 1, 1)
+    descriptor = as_descriptor(descriptor)
+    image, mask, where = _check_input(image, mask, device)
+    clock = _Stopwatch(where)
+    with where.current:
+        with clock("descriptors"):
+            descriptors = _describe(descriptor, image, stride, mask, where)
+        samples = descriptors.samples()
+        if n_patterns > samples.shape[0]:
+            raise ValueError(
+                f"`n_patterns` is {n_patterns}; at most the number of usable grid points, {samples.shape[0]}, "
+                "is needed; a smaller `stride` gives more"
+            )
+        with clock("decomposition"):
+            pca = PCA(n_components).fit(samples)
+            components = _project(descriptors, pca.mean_, pca.components_)
+        with clock("clustering"):
+            known = components if samples.shape[0] == descriptors.grid.size else components[_flat_usable(descriptors), :]
+            kmeans = KMeans(n_patterns, random_state=random_state).fit(known)
+            centers = to_numpy(kmeans.cluster_centers_)
+            if sort_labels_by_pattern_size:
+                centers = centers[np.argsort(sizes(kmeans.labels_, n_patterns), kind="stable")]
+        model = SegmentationModel(
+            descriptor=descriptor,
+            stride=stride,
+            mean=to_numpy(pca.mean_),
+            components=to_numpy(pca.components_),
+            explained_variance_ratio=to_numpy(pca.explained_variance_ratio_),
+            cluster_centers=centers,
+            upsampling=bool(upsampling),
+        )
+        parameters = {
+            "n_patterns": n_patterns,
+            "descriptor": describe(descriptor),
+            "stride": stride,
+            "n_components": n_components,
+            "upsampling": bool(upsampling),
+            "sort_labels_by_pattern_size": bool(sort_labels_by_pattern_size),
+            "random_state": random_state if isinstance(random_state, int) else None,
+        }
+        return _label(model, image, mask, descriptors, components, clock, parameters)
+
+
+def _check_input(image: Any, mask: Any, device: Any) -> tuple[Any, Any, Device]:
+    image = check_image(image)
+    return image, check_mask(mask, image.shape), resolve_device(device, image)
+
+
+def _describe(descriptor: Any, image: Any, stride: int, mask: Any, where: Device) -> Descriptors:
+    mask = None if mask is None else move(mask, where)
+    return descriptor.transform(move(image, where), stride=stride, mask=mask, device=where)
+
+
+def _flat_usable(descriptors: Descriptors) -> Any:
+    return namespace(descriptors.usable).reshape(descriptors.usable, (-1,))
+
+
+def _project(descriptors: Descriptors, mean: Any, axes: Any) -> Any:
+    """Components (S, K) of every grid point."""
+    values = descriptors.values
+    flat = namespace(values).reshape(values, (values.shape[0], -1))
+    if flat.shape[0] != axes.shape[1]:
+        raise ValueError(f"the model knows {axes.shape[1]} operations, the descriptor gave {flat.shape[0]}")
+    return project(flat.T, mean, axes)
+
+
+def _label(
+    model: SegmentationModel,
+    image: Any,
+    mask: Any,
+    descriptors: Descriptors,
+    components: Any,
+    clock: _Stopwatch,
+    parameters: dict[str, Any],
+) -> Segmentation:
+    """Give every grid point and pixel its pattern."""
+    where, home, grid = clock.device, home_of(image), descriptors.grid
+    with clock("labels"):
+        xp = namespace(components)
+        centers = move(model.cluster_centers, where)
+        distances = squared_distances(components, centers)
+        points = xp.reshape(xp.astype(xp.argmin(distances, axis=0), xp.int32), grid.shape)
+        sure = xp.reshape(certainty(distances), grid.shape)
+        known = xp.reshape(xp.all(xp.isfinite(components), axis=1), grid.shape)
+        if not bool(xp.all(known)):
+            points = xp.where(known, points, -xp.ones_like(points))
+            sure = xp.where(known, sure, xp.zeros_like(sure))
+    with clock("upsampling"):
+        valid = valid_pixels(move(image, where), None if mask is None else move(mask, where))
+        if model.upsampling:
+            labels, shown = grid.upsample(grid.nearest_known(points)), grid.upsample(sure)
+        else:
+            labels, shown = points, sure
+            valid = None if valid is None else grid.at_points(valid)
+        if valid is not None:
+            labels = xp.where(valid, labels, -xp.ones_like(labels))
+            shown = xp.where(valid, shown, xp.zeros_like(shown))
+        labels, shown = move(labels, home), move(shown, home)
+    return Segmentation(
+        image=image,
+        labels=labels,
+        certainty=shown,
+        descriptors=descriptors.on(home),
+        components=move(xp.reshape(components.T, (-1, *grid.shape)), home),
+        point_labels=move(points, home),
+        model=model,
+        parameters=parameters,
+        timings=clock.seconds,
+        device=str(where),
+    )
+
+
+class _Stopwatch:
+    """Seconds per stage; waits for the device at the end of each, or they would mean nothing."""
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        begin = time.perf_counter()
+        yield
+        self.device.synchronize()
+        self.seconds[stage] = time.perf_counter() - begin

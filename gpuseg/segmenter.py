@@ -1,0 +1,82 @@
+"""Segmentation as a scikit-learn estimator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from gpuseg.segmentation import Segmentation, segment
+
+__all__ = ["Segmenter"]
+
+
+class Segmenter(BaseEstimator):
+    """`gpuseg.segment` in scikit-learn's manners: parameters first, then ``fit``, then ``predict``.
+
+    Parameters
+    ----------
+    n_patterns, descriptor, stride, n_components, upsampling, sort_labels_by_pattern_size, random_state, device
+        As in `gpuseg.segment`; looked at when fitting, not before.
+
+    Attributes
+    ----------
+    segmentation_ : Segmentation
+        Of the image fitted on.
+    model_ : SegmentationModel
+        What was learnt.
+    """
+
+    def __init__(
+        self,
+        n_patterns: int = 2,
+        *,
+        descriptor: Any = None,
+        stride: int = 5,
+        n_components: int | float = 5,
+        upsampling: bool = True,
+        sort_labels_by_pattern_size: bool = True,
+        random_state: Any = None,
+        device: Any = "auto",
+    ) -> None:
+        self.n_patterns = n_patterns
+        self.descriptor = descriptor
+        self.stride = stride
+        self.n_components = n_components
+        self.upsampling = upsampling
+        self.sort_labels_by_pattern_size = sort_labels_by_pattern_size
+        self.random_state = random_state
+        self.device = device
+
+    def fit(self, image: Any, mask: Any = None) -> Segmenter:
+        """Segment an image and keep what was learnt.
+
+        Parameters
+        ----------
+        image : (H, W) array_like
+        mask : (H, W) array_like of bool, optional
+
+        Returns
+        -------
+        Segmenter
+            Itself.
+        """
+        self.segmentation_ = segment(image, mask=mask, **self.get_params(deep=False))
+        self.model_ = self.segmentation_.model
+        return self
+
+    def predict(self, image: Any, mask: Any = None) -> Segmentation:
+        """Label another image with the patterns of the one fitted on.
+
+        Parameters
+        ----------
+        image : (H, W) array_like
+        mask : (H, W) array_like of bool, optional
+
+        Returns
+        -------
+        Segmentation
+        """
+        check_is_fitted(self, "model_")
+        return self.model_.predict(image, mask=mask, device=self.device)

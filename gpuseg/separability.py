@@ -1,0 +1,47 @@
+"""Fisher separability: how well one operation tells the patterns apart (paper, eq. 4)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gpuseg.arrays import namespace
+
+__all__ = ["separability"]
+
+
+def separability(values: Any, labels: Any, n_patterns: int) -> Any:
+    """Variance of a score between patterns over its variance within them.
+
+    Parameters
+    ----------
+    values : (N, S) array of float
+        Scores of N operations at S grid points.
+    labels : (S,) array of int
+        Pattern of each point, 0 .. n_patterns - 1; points with other labels are left out.
+    n_patterns : int
+
+    Returns
+    -------
+    (N,) float32 array
+        ``S_O = sum_k N_k (mu_k - mu)^2 / sum_k N_k sigma_k^2``, at least 0: 0 for an operation that scores
+        the same everywhere, inf for one that is constant within patterns and differs between them.
+    """
+    xp = namespace(values, labels)
+    member = xp.astype(labels[:, None] == xp.arange(n_patterns, dtype=labels.dtype)[None, :], xp.float32)
+    used = xp.any(member > 0, axis=1)
+    values = xp.where(used[None, :], values, xp.zeros_like(values))
+    count = xp.sum(member, axis=0)
+    total = xp.sum(count)
+    # about the overall mean, so that no variance is the difference of two large numbers
+    centre = xp.sum(values, axis=1) / total
+    centred = xp.where(used[None, :], values - centre[:, None], xp.zeros_like(values))
+    sums = centred @ member
+    between = xp.sum(xp.where(count > 0, sums * sums / xp.where(count > 0, count, 1.0), 0.0), axis=1)
+    within = xp.sum(centred * centred, axis=1) - between
+    within = xp.where(within > _ROUNDING * between, within, xp.zeros_like(within))
+    ratio = between / xp.where(within > 0, within, xp.ones_like(within))
+    at_zero = xp.where(between > _ROUNDING * total, xp.inf, xp.zeros_like(between))
+    return xp.where(within > 0, ratio, at_zero)
+
+
+_ROUNDING = 1e-6  # of float32 sums: less than that of a variance is none

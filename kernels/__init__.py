@@ -1,0 +1,1 @@
+"""CUDA C++ sources of gpuseg, compiled at first use; this package only carries the text."""

@@ -1,0 +1,211 @@
+"""`DeviceArray`: a NumPy array that can be used only as a CuPy array can.
+
+It never turns into a NumPy array by itself and never mixes with one, so that code which would fail on a GPU,
+or copy in silence, fails here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+CUDA_DLPACK_DEVICE = (2, 0)
+HOST_ONLY = {
+    "ctypes",
+    "base",
+    "tofile",
+    "tostring",
+    "setflags",
+    "byteswap",
+    "newbyteorder",
+    "resize",
+    "to_device",
+}
+READS = {"item", "tolist", "tobytes"}
+
+
+class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
+    """Stands in for ``cupy.ndarray``.
+
+    Parameters
+    ----------
+    host : numpy.ndarray
+        The "device memory": used as it is, not copied.
+
+    Attributes
+    ----------
+    host : numpy.ndarray
+        For tests and for the emulator; CuPy has no such thing.
+    host_reads : int
+        Of the class: how often numbers came back from the "device", each of which would wait for the GPU.
+    """
+
+    __slots__ = ("host",)
+    __hash__ = None
+    host_reads = 0
+
+    def __init__(self, host: np.ndarray) -> None:
+        self.host = host
+
+    # what NumPy asks for
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        raise TypeError(
+            "Implicit conversion to a NumPy array is not allowed. "
+            "Please use `.get()` to construct a NumPy array explicitly."
+        )
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **keywords: Any) -> Any:
+        return on_device(getattr(ufunc, method))(*inputs, **keywords)
+
+    def __array_function__(
+        self, function: Callable[..., Any], types: Any, arguments: Any, keywords: Any
+    ) -> Any:
+        return on_device(function)(*arguments, **keywords)
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return {**self.host.__array_interface__, "stream": 1}
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return CUDA_DLPACK_DEVICE
+
+    # attributes and methods
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name in HOST_ONLY:
+            raise AttributeError(f"cupy.ndarray has no attribute {name!r}")
+        value = getattr(self.host, name)
+        if name in READS:
+            return lambda *arguments: (_count_read(), value(*arguments))[1]
+        return on_device(value) if callable(value) else to_device(value)
+
+    @property
+    def device(self) -> Any:
+        """The emulated GPU."""
+        return SimpleNamespace(id=0)
+
+    @property
+    def data(self) -> Any:
+        """The pointer, as ``.data.ptr``."""
+        return SimpleNamespace(ptr=self.host.ctypes.data)
+
+    def get(
+        self, stream: Any = None, order: str = "C", out: np.ndarray | None = None, blocking: bool = True
+    ) -> np.ndarray:
+        """A copy on the host."""
+        _count_read()
+        if out is None:
+            return np.array(self.host, order=order)
+        out[...] = self.host
+        return out
+
+    def set(self, array: np.ndarray, stream: Any = None) -> None:
+        """Fill from an array on the host, of the same shape and dtype."""
+        if array.shape != self.shape or array.dtype != self.dtype:
+            raise ValueError(f"{array.dtype} {array.shape} was given, {self.dtype} {self.shape} is needed")
+        self.host[...] = array
+
+    def __len__(self) -> int:
+        return len(self.host)
+
+    def __iter__(self) -> Iterator[DeviceArray]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, key: Any) -> DeviceArray:
+        key = to_host(key)
+        found = self.host[key]
+        if isinstance(found, np.generic):  # CuPy gives a view even of one element
+            found = self.host[(*key, ...) if isinstance(key, tuple) else (key, ...)]
+        return DeviceArray(found)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.host[to_host(key)] = to_host(value)
+
+    # numbers for the host
+
+    def __bool__(self) -> bool:
+        _count_read()
+        return bool(self.host)
+
+    def __int__(self) -> int:
+        _count_read()
+        return int(self.host)
+
+    def __float__(self) -> float:
+        _count_read()
+        return float(self.host)
+
+    def __complex__(self) -> complex:
+        _count_read()
+        return complex(self.host)
+
+    def __index__(self) -> int:
+        _count_read()
+        return self.host.__index__()
+
+    def __repr__(self) -> str:
+        return repr(self.host)
+
+    __str__ = __repr__
+
+
+def _count_read() -> None:
+    DeviceArray.host_reads += 1
+
+
+def to_host(value: Any, known: dict[int, DeviceArray] | None = None) -> Any:
+    """The NumPy arrays behind the device arrays in an argument, also inside tuples, lists and dicts.
+
+    Parameters
+    ----------
+    value : object
+    known : dict, optional
+        Is filled with the device arrays found, by the id of their NumPy array.
+
+    Raises
+    ------
+    TypeError
+        If there is a NumPy array among them, which CuPy refuses too.
+    """
+    if isinstance(value, DeviceArray):
+        if known is not None:
+            known[id(value.host)] = value
+        return value.host
+    if isinstance(value, np.ndarray):
+        raise TypeError(
+            f"Unsupported type {type(value)}: a host array of shape {value.shape} where CuPy wants its own"
+        )
+    if isinstance(value, list | tuple):
+        parts = [to_host(part, known) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    if isinstance(value, dict):
+        return {key: to_host(part, known) for key, part in value.items()}
+    return value
+
+
+def to_device(value: Any, known: dict[int, DeviceArray] | None = None) -> Any:
+    """A NumPy result as CuPy would give it: arrays on the device, and 0-d arrays for single numbers."""
+    if isinstance(value, np.ndarray):
+        same = (known or {}).get(id(value))
+        return DeviceArray(value) if same is None else same
+    if isinstance(value, np.generic):
+        return DeviceArray(np.asarray(value))
+    if isinstance(value, list | tuple):
+        parts = [to_device(part, known) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    return value
+
+
+def on_device(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A NumPy function that takes and gives device arrays, and no others."""
+
+    def run(*arguments: Any, **keywords: Any) -> Any:
+        known: dict[int, DeviceArray] = {}
+        return to_device(function(*to_host(arguments, known), **to_host(keywords, known)), known)
+
+    run.__name__ = getattr(function, "__name__", "function")
+    return run

@@ -1,0 +1,167 @@
+"""The definitions, in float64 and NumPy alone: what every engine is compared with.
+
+Nothing here is fast, and nothing here imports gpuseg: each function is short enough to be believed at sight.
+"The paper" is Wang et al., Microsc. Microanal. 27 (2021), doi 10.1017/S1431927621012770.
+Arrays are (row, col); scores are (N, h, w): operation, grid row, grid column; NaN is a missing score.
+"""
+
+import numpy as np
+
+FLAT_VARIANCE = 1e-10  # a patch is flat below this share of the image's variance
+
+
+def valid_pixels(image, mask=None):
+    """Pixels that may contribute: finite and not masked; (H, W) bool."""
+    finite = np.isfinite(np.asarray(image, np.float64))
+    return finite if mask is None else finite & np.asarray(mask, bool)
+
+
+def patches(image, rows, cols, patch_radius):
+    """The patches centred on rows x cols, NaN outside the image: (h, w, 2 p_row + 1, 2 p_col + 1)."""
+    row = np.add.outer(rows, np.arange(-patch_radius[0], patch_radius[0] + 1))[:, None, :, None]
+    col = np.add.outer(cols, np.arange(-patch_radius[1], patch_radius[1] + 1))[None, :, None, :]
+    inside = (row >= 0) & (row < image.shape[0]) & (col >= 0) & (col < image.shape[1])
+    return np.where(inside, image[row.clip(0, image.shape[0] - 1), col.clip(0, image.shape[1] - 1)], np.nan)
+
+
+def moments(a, b):
+    """Number, means, variances, covariance of patches (..., p, q) over the pixels finite in both."""
+    both = np.isfinite(a) & np.isfinite(b)
+    n = both.sum((-2, -1))
+
+    def mean(x):
+        return np.where(both, x, 0).sum((-2, -1)) / np.maximum(n, 1)
+
+    mean_a, mean_b = mean(a), mean(b)
+    a, b = a - mean_a[..., None, None], b - mean_b[..., None, None]
+    return n, mean_a, mean_b, mean(a * a), mean(b * b), mean(a * b)
+
+
+def centred(image, mask=None):
+    """The image less one of its pixels' value (an exact 0 keeps a flat image flat), NaN where invalid."""
+    image, valid = np.asarray(image, np.float64), valid_pixels(image, mask)
+    return np.where(valid, image - image.flat[valid.argmax()], np.nan)
+
+
+def pearson(a, b, flat_variance):
+    """Pearson's coefficient of stacks of patches (..., p, q) over the pixels finite in both (paper, eq. 2).
+
+    NaN where fewer than half of the pixels are, 0 where either patch varies by no more than `flat_variance`.
+    """
+    n, _, _, var_a, var_b, cov = moments(a, b)
+    flat = (var_a <= flat_variance) | (var_b <= flat_variance)
+    r = np.where(flat, 0, cov / np.sqrt(np.where(flat, 1, var_a * var_b)))
+    return np.where(2 * n < a.shape[-2] * a.shape[-1], np.nan, r.clip(-1, 1))
+
+
+def translation_scores(image, rows, cols, translations, patch_radius, mask=None):
+    """Local correlation map (paper, eq. 3): each patch against the one (d_row, d_col) away; (N, h, w)."""
+    image, rows, cols = centred(image, mask), np.asarray(rows), np.asarray(cols)
+    values = image[np.isfinite(image)]
+    flat_variance = FLAT_VARIANCE * values.var() if values.size else 0
+    here = patches(image, rows, cols, patch_radius)
+    scores = np.empty((len(translations), len(rows), len(cols)))
+    for k, (d_row, d_col) in enumerate(translations):
+        there = patches(image, rows + d_row, cols + d_col, patch_radius)
+        scores[k] = pearson(here, there, flat_variance)
+        if (d_row, d_col) == (0, 0):
+            scores[k][scores[k] > 0.5] = 1  # exactly; flat stays 0, missing stays NaN
+    return scores
+
+
+def conditioning(image, rows, cols, translations, patch_radius, mask=None):
+    """How far a score magnifies rounding: mean square about the image's mean over variance; (N, h, w), >= 1.
+
+    That of the worse patch of the two; 1 where a patch is exactly constant, for its score must be exactly 0.
+    """
+    image, rows, cols = centred(image, mask), np.asarray(rows), np.asarray(cols)
+    values = image[np.isfinite(image)]
+    image, tiny = (image - values.mean(), 1e-20 * values.var()) if values.size else (image, 0)
+    worst = np.ones((len(translations), len(rows), len(cols)))
+    for k, (d_row, d_col) in enumerate(translations):
+        here, there = (patches(image, rows + m, cols + n, patch_radius) for m, n in ((0, 0), (d_row, d_col)))
+        _, mean_a, mean_b, var_a, var_b, _ = moments(here, there)
+        for mean, var in ((mean_a, var_a), (mean_b, var_b)):
+            varies = var > tiny
+            worst[k] = np.maximum(worst[k], 1 + np.where(varies, mean**2 / np.where(varies, var, 1), 0))
+    return worst
+
+
+def fill_missing(scores, translations, rows, cols, valid):
+    """Scores of the opposite translation, then of the nearest grid point, where they are missing.
+
+    `valid` is (H, W): on invalid pixels, what the opposite step leaves missing stays missing.
+    """
+    index = {tuple(map(int, t)): k for k, t in enumerate(translations)}
+    opposite = [index.get((-int(d_row), -int(d_col)), k) for k, (d_row, d_col) in enumerate(translations)]
+    scores = np.where(np.isnan(scores), scores[opposite], scores)
+    filled = scores.copy()
+    for k, i, j in np.argwhere(np.isnan(scores) & valid[np.ix_(rows, cols)]):
+        distance = np.add.outer((rows - rows[i]) ** 2, (cols - cols[j]) ** 2)
+        distance = np.where(np.isnan(scores[k]), np.inf, distance)
+        nearest = scores[k].flat[
+            distance.argmin()
+        ]  # of equals argmin takes the first row, then the first column
+        filled[k, i, j] = nearest if np.isfinite(distance).any() else 0
+    return filled
+
+
+def grid_positions(length, stride, margin=None):
+    """Positions along one axis: centred on the whole image, or `margin` pixels away from its ends."""
+    if margin is None:
+        return np.arange(((length - 1) % stride) // 2, length, stride)
+    return np.arange(margin, length - margin, stride)
+
+
+def translations_of_window(window_radius, max_num_points):
+    """The densest uniform grid of <= `max_num_points` translations in the shift window; (N, 2), row-major."""
+    w_row, w_col = window_radius
+    step = 1
+    while (2 * w_row // step + 1) * (2 * w_col // step + 1) > max_num_points:
+        step += 1
+    return np.array([(m, n) for m in range(-w_row, w_row + 1, step) for n in range(-w_col, w_col + 1, step)])
+
+
+def pca(values, n_components):
+    """Components (K, N), explained variance ratio (K,), scores (K, S) of values (N, S); signs are free."""
+    centred = np.asarray(values, np.float64) - np.mean(values, axis=1, keepdims=True, dtype=np.float64)
+    left, singular, _ = np.linalg.svd(centred, full_matrices=False)
+    components = left[:, :n_components].T
+    return components, (singular**2 / (singular**2).sum())[:n_components], components @ centred
+
+
+def separability(values, labels):
+    """Fisher separability of each row of values (N, S) between patterns (paper, eq. 4); labels >= 0 count.
+
+    0 where the patterns' means agree, inf where only the means differ.
+    """
+    values, labels = np.asarray(values, np.float64)[:, labels >= 0], labels[labels >= 0]
+    values = values - values[:, :1]  # an exact 0 keeps a constant constant
+    classes = [values[:, labels == k] for k in np.unique(labels)]
+    between = sum(c.shape[1] * (c.mean(1) - values.mean(1)) ** 2 for c in classes)
+    within = sum(c.shape[1] * c.var(1) for c in classes)
+    return np.where(within > 0, between / np.where(within > 0, within, 1), np.where(between > 0, np.inf, 0))
+
+
+def distances(scores, centers):
+    """Euclidean distances (n, S) of points (K, S) to centres (n, K)."""
+    scores, centers = np.asarray(scores, np.float64), np.asarray(centers, np.float64)
+    return np.array([np.sqrt(((scores.T - center) ** 2).sum(1)) for center in centers])
+
+
+def assign(scores, centers):
+    """The nearest centre (n, K) of each point (K, S), the first of equals; (S,)."""
+    return distances(scores, centers).argmin(0)
+
+
+def inertia(scores, centers):
+    """What k-means minimises: the sum of squared distances to the nearest centre."""
+    return (distances(scores, centers).min(0) ** 2).sum()
+
+
+def nearest_upsampling(labels, rows, cols, shape):
+    """Every pixel takes the label of its nearest grid point, the first row and column of equals; (H, W)."""
+    upsampled = np.empty(shape, np.asarray(labels).dtype)
+    for y, x in np.ndindex(*shape):
+        upsampled[y, x] = labels[np.abs(rows - y).argmin()][np.abs(cols - x).argmin()]
+    return upsampled

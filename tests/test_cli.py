@@ -180,7 +180,7 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, message, image, calls,
     (OSError(28, "No space left on device", "out"), 2, "No space left on device: 'out'"),
     (arrays.DeviceError("no GPU can be used"), 2, "no GPU can be used"),
     (KeyboardInterrupt(), 130, "stopped"),
-    (MemoryError("40 GB"), 1, "out of memory: 40 GB; bin the image"),
+    (MemoryError("40 GB"), 1, "out of memory: 40 GB; average pixels"),
     (RuntimeError("a bug"), 1, "unexpected RuntimeError: a bug; -vv shows where"),
 ])  # fmt: skip
 def test_errors_of_the_work(error, code, message, image, monkeypatch, capsys):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import struct
 import sys
 import types
 from pathlib import Path
@@ -520,20 +519,21 @@ def test_empty_result_of_rosettasciio(rosetta):
         read_image(rosetta([]))
 
 
-def test_mrc_file(tmp_path):
-    pytest.importorskip("rsciio", reason="needs RosettaSciIO: pip install 'gpuseg[io]'")
-    image = IMAGE.astype("<f4")
-    header = bytearray(1024)
-    struct.pack_into("<10i", header, 0, 32, 24, 1, 2, 0, 0, 0, 32, 24, 1)
-    struct.pack_into("<3f3f3i", header, 40, 32 * 0.125, 24 * 0.125, 1, 90, 90, 90, 1, 2, 3)
-    header[208:216] = b"MAP DA\0\0"
-    (tmp_path / "a.mrc").write_bytes(bytes(header) + image.tobytes())
-    read = read_image(tmp_path / "a.mrc")
-    np.testing.assert_array_equal(read.data, image)
-    assert (read.pixel_size, read.unit) == (pytest.approx(0.0125), "nm")
-    (tmp_path / "b.mrc").write_bytes(bytes(header) + image.tobytes()[:400])
-    with pytest.raises(ReadError, match=r"b\.mrc' could not be read: "):
-        read_image(tmp_path / "b.mrc")
+def test_formats_with_one_extension_are_tried_in_turn(rosetta, monkeypatch):
+    path = rosetta([signal(IMAGE, [axis(24), axis(32)])])
+    monkeypatch.setattr(
+        sys.modules["rsciio"],
+        "IO_PLUGINS",
+        [
+            {"name": "needs more", "file_extensions": ["abc"], "api": "rsciio.not_there"},
+            {"name": "other", "file_extensions": ["xyz"], "api": "rsciio.other"},
+            {"name": "ABC", "file_extensions": ["ABC"], "api": "rsciio.abc"},
+        ],
+    )
+    np.testing.assert_array_equal(read_image(path).data, IMAGE)
+    rosetta(OSError("it is cut"))
+    with pytest.raises(ReadError, match="it is cut"):
+        read_image(path)
 
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "images"

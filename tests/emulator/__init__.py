@@ -1,4 +1,15 @@
-"""CUDA without a GPU: the kernels of gpuseg, compiled by a C++ compiler and run on NumPy arrays."""
+"""CUDA without a GPU: the kernels of gpuseg, compiled by a C++ compiler and run on NumPy arrays.
+
+What it catches: a launch that CUDA would refuse, arguments that do not fit the parameters, divergent
+barriers, warp operations that lanes of their mask do not reach, reads of unwritten shared memory (NaN); by
+comparing results over the three orders, missing barriers and races; under the sanitizers, accesses out of
+bounds in global, static and dynamic shared memory, misaligned ones, and undefined behaviour.
+
+What it does not see: the memory model, fused multiply-adds, flushing to zero and approximate functions, too
+much static shared memory (tests/nvrtc.py does), functions that NVRTC lacks (likewise). Threads that spin till
+another one writes never end. Textures, inline PTX, cooperative groups, half precision and headers are not
+there. Under the sanitizers static shared memory starts with what the last block left in it.
+"""
 
 from .backend import EmulatedCupy, emulated_cuda_fixture
 from .compiler import CompileError, emulator_status

@@ -33,13 +33,21 @@ class CompileError(RuntimeError):
 
 
 @functools.cache
-def find_compiler() -> tuple[str, ...] | None:
-    """The command of the C++ compiler: ``CXX``, else g++, clang++ or c++; None without any."""
+def find_compiler(sanitize: bool = False) -> tuple[str, ...] | None:
+    """The command of the C++ compiler: ``CXX``, else g++, clang++ or c++; None without any.
+
+    For the sanitizers it has to be GNU's: only that one takes a library that is loaded before Python as its
+    own run time.
+    """
     for candidate in (os.environ.get("CXX", ""), "g++", "clang++", "c++"):
-        command = shlex.split(candidate)
-        if command and shutil.which(command[0]):
-            return tuple(command)
+        command = tuple(shlex.split(candidate))
+        if command and shutil.which(command[0]) and (not sanitize or _is_gnu(command)):
+            return command
     return None
+
+
+def _is_gnu(command: tuple[str, ...]) -> bool:
+    return "Free Software Foundation" in _version(command)
 
 
 def emulator_status(sanitize: bool = False) -> tuple[bool, str]:
@@ -58,11 +66,12 @@ def emulator_status(sanitize: bool = False) -> tuple[bool, str]:
     """
     if platform.system() != "Linux":
         return False, f"the CUDA emulator runs on Linux, this is {platform.system()}"
-    compiler = find_compiler()
+    compiler = find_compiler(sanitize)
     if compiler is None:
-        return False, "no C++ compiler: install g++ (Debian: apt-get install g++) or set CXX"
+        wanted = "GNU C++ compiler, which the sanitizers need" if sanitize else "C++ compiler"
+        return False, f"no {wanted}: install g++ (Debian: apt-get install g++)"
     if sanitize and len(sanitizer_libraries()) < 2:
-        return False, f"{compiler[0]} has no libasan.so and libubsan.so: install g++ and set CXX=g++"
+        return False, f"{compiler[0]} has no libasan.so and libubsan.so: install those of its version"
     return True, " ".join(compiler)
 
 
@@ -71,7 +80,7 @@ def sanitizer_libraries() -> tuple[str, ...]:
     """The sanitizers' libraries, which must be loaded before Python (``LD_PRELOAD``); empty without them."""
     found = []
     for name in ("libasan.so", "libubsan.so"):
-        path = _run([*(find_compiler() or ()), f"-print-file-name={name}"]).stdout.strip()
+        path = _run([*(find_compiler(sanitize=True) or ()), f"-print-file-name={name}"]).stdout.strip()
         if os.path.isabs(path) and os.path.exists(path):
             found.append(os.path.realpath(path))
     return tuple(found)
@@ -92,7 +101,7 @@ def cache_folder() -> Path:
 
 def preprocess(code: str, options: Sequence[str]) -> str:
     """The text of a CUDA source after the preprocessor, CUDA's own words untouched."""
-    command = [*_compiler(), "-E", "-P", "-w", *DEFINES, *options, "-x", "c++", "-"]
+    command = [*_compiler(sanitize=False), "-E", "-P", "-w", *DEFINES, *options, "-x", "c++", "-"]
     result = _run(command, input=code)
     if result.returncode:
         raise CompileError(result.stderr)
@@ -121,7 +130,8 @@ def build(source: str, options: Sequence[str], sanitize: bool) -> Path:
         With the compiler's text.
     """
     flags = [*COMMON, *(SANITIZED + SANITIZERS if sanitize else FAST), *DEFINES, *options]
-    target = cache_folder() / f"{_key(source, flags)}.so"
+    compiler = _compiler(sanitize)
+    target = cache_folder() / f"{_key(source, compiler, flags)}.so"
     if target.exists():
         os.utime(target)
         return target
@@ -131,7 +141,7 @@ def build(source: str, options: Sequence[str], sanitize: bool) -> Path:
     ) as scratch:  # the same file system: the rename is atomic
         built = Path(scratch) / "kernels.so"
         command = [
-            *_compiler(),
+            *compiler,
             *flags,
             "-include",
             str(HERE / "cuda_on_cpu.h"),
@@ -149,21 +159,21 @@ def build(source: str, options: Sequence[str], sanitize: bool) -> Path:
     return target
 
 
-def _key(source: str, flags: Sequence[str]) -> str:
-    parts = [source, *_compiler(), _compiler_version(), *flags, *(header.read_text() for header in HEADERS)]
+def _key(source: str, compiler: tuple[str, ...], flags: Sequence[str]) -> str:
+    parts = [source, *compiler, _version(compiler), *flags, *(header.read_text() for header in HEADERS)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
 
 
 @functools.cache
-def _compiler_version() -> str:
-    return _run([*_compiler(), "--version"]).stdout
+def _version(compiler: tuple[str, ...]) -> str:
+    return _run([*compiler, "--version"]).stdout
 
 
-def _compiler() -> tuple[str, ...]:
-    usable, reason = emulator_status()
+def _compiler(sanitize: bool) -> tuple[str, ...]:
+    usable, reason = emulator_status(sanitize)
     if not usable:
         raise RuntimeError(reason)
-    return find_compiler() or ()
+    return find_compiler(sanitize) or ()
 
 
 def _run(command: Sequence[str], input: str | None = None) -> subprocess.CompletedProcess[str]:

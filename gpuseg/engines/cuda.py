@@ -1,0 +1,252 @@
+"""The engine for a GPU: launchers of kernels/*.cu. Its twin is `gpuseg.engines.cpu`.
+
+A launcher knows the shape of the blocks, the order of the arguments and their types; nothing else does. All
+of it runs without a GPU too: the tests put an emulator in the place of CuPy.
+"""
+
+from __future__ import annotations
+
+import functools
+from importlib import resources
+from typing import Any
+
+import numpy as np
+
+from gpuseg import arrays
+from gpuseg.constants import FLAT_VARIANCE
+from gpuseg.grid import Grid
+
+BLOCK = 256
+"""Threads of every block; BLOCK in kernels/common.cuh."""
+
+TILE = (4, 32)
+"""Grid points of a tile of the box sums (rows, columns)."""
+
+SHARED_BYTES = 48 << 10
+"""Shared memory that a block may have on every GPU."""
+
+FFT_BATCH_BYTES = 256 << 20
+"""Memory for one batch of patches and their spectra in the `fft` method."""
+
+OPTIONS = ("--std=c++17",)
+
+
+def source(name: str) -> str:
+    """The whole text of a kernel file.
+
+    Parameters
+    ----------
+    name : str
+        Without ``.cu``.
+
+    Returns
+    -------
+    str
+        With common.cuh in front: as text, because CuPy's cache does not see included files.
+    """
+    folder = resources.files("gpuseg.kernels")
+    common, text = ((folder / file).read_text("utf-8") for file in ("common.cuh", f"{name}.cu"))
+    return f'{common}\n#line 1 "{name}.cu"\n{text}'
+
+
+def variants() -> dict[str, list[tuple[str, ...]]]:
+    """Compiler options that each kernel file is built with.
+
+    Returns
+    -------
+    dict
+        Name of the file -> list of options.
+    """
+    return {"translation": [(*OPTIONS, *_tile_options(TILE)), (*OPTIONS, *_tile_options((1, 1)))], "missing": [OPTIONS]}
+
+
+def _tile_options(tile: tuple[int, int]) -> tuple[str, ...]:
+    return f"-DTILE_ROWS={tile[0]}", f"-DTILE_COLS={tile[1]}"
+
+
+@functools.cache
+def _module(name: str, options: tuple[str, ...], device: int) -> Any:
+    return arrays.cupy_module().RawModule(code=source(name), options=options)
+
+
+def _launch(
+    name: str, function: str, options: tuple[str, ...], grid: tuple[int, ...], *args: Any, shared: int = 0
+) -> None:
+    """Start a kernel; Python's ints and floats become the C ints and floats that every kernel takes."""
+    device = arrays.cupy_module().cuda.Device().id
+    plain = {int: np.int32, float: np.float32}
+    converted = tuple(plain[type(arg)](arg) if type(arg) in plain else arg for arg in args)
+    _module(name, options, device).get_function(function)(grid, (BLOCK,), converted, shared_mem=shared)
+
+
+def _blocks(count: int) -> int:
+    return -(-count // BLOCK)
+
+
+def normalise(image: Any, valid: Any) -> Any:
+    """The image with mean 0 and variance 1 over its valid pixels, 0 elsewhere.
+
+    Parameters
+    ----------
+    image : (H, W) array of real numbers
+    valid : (H, W) bool, optional
+        None if every pixel is.
+
+    Returns
+    -------
+    (H, W) float32, or zeros if the image is constant
+    """
+    cp = arrays.cupy_module()
+    centred = image.astype(cp.float64)
+    weight = cp.ones(image.shape, cp.float64) if valid is None else valid.astype(cp.float64)
+    count = weight.sum()
+    # the level first, so that the mean of large numbers loses nothing of a small contrast
+    level = centred.ravel()[cp.argmax(weight)]
+    centred = cp.where(weight > 0, centred - level, 0.0)
+    centred = (centred - centred.sum() / count) * weight
+    largest = cp.abs(centred).max()
+    centred = centred / cp.where(largest > 0, largest, 1.0)
+    std = cp.sqrt((centred * centred).sum() / count)
+    return (centred / cp.where(std > 0, std, 1.0)).astype(cp.float32)
+
+
+def translation_scores(
+    pixels: Any,
+    valid: Any,
+    grid: Grid,
+    shifts: np.ndarray,
+    patch_radius: tuple[int, int],
+    method: str,
+) -> Any:
+    """Pearson's coefficient of every patch with its copy at every shift.
+
+    Parameters
+    ----------
+    pixels : (H, W) float32
+        From `normalise`.
+    valid : (H, W) bool, optional
+        None if every pixel is.
+    grid : Grid
+    shifts : (N, 2) int64
+        (d_row, d_col) in pixels.
+    patch_radius : (rows, cols) of int
+    method : {"direct", "fft", "box"}
+
+    Returns
+    -------
+    (N, h, w) float32
+        In [-1, 1]; NaN where less than half of the pixel pairs are valid.
+    """
+    cp = arrays.cupy_module()
+    pixels = cp.ascontiguousarray(pixels)
+    if valid is not None:
+        pixels = cp.where(valid, pixels, cp.float32(np.nan))
+    compute = {"direct": _direct, "fft": _fft, "box": _box}[method]
+    return compute(pixels, valid is not None, grid, shifts, patch_radius)
+
+
+def fill_missing(scores: Any, opposite: np.ndarray, wanted: Any) -> Any:
+    """Give missing scores the opposite translation's, else the nearest grid point's.
+
+    Parameters
+    ----------
+    scores : (N, h, w) float32
+        NaN where missing.
+    opposite : (N,) int64
+        Index of the opposite translation, -1 where there is none.
+    wanted : (h, w) bool
+        Grid points to fill from their neighbours; others may stay NaN.
+
+    Returns
+    -------
+    (N, h, w) float32
+    """
+    cp = arrays.cupy_module()
+    n, rows, cols = scores.shape
+    blocks = (_blocks(scores.size),)
+    opposite = cp.asarray(opposite, dtype=cp.int32)
+    paired, filled = cp.empty_like(scores), cp.empty_like(scores)
+    _launch("missing", "fill_from_opposite", OPTIONS, blocks, scores, opposite, n, rows * cols, paired)
+    wanted = cp.ascontiguousarray(wanted)
+    _launch("missing", "fill_from_nearest", OPTIONS, blocks, paired, wanted, n, rows, cols, filled)
+    return filled
+
+
+def _direct(pixels: Any, masked: bool, grid: Grid, shifts: np.ndarray, radius: tuple[int, int]) -> Any:
+    cp = arrays.cupy_module()
+    scores = cp.empty((len(shifts), *grid.shape), cp.float32)
+    _launch(
+        "translation", "direct_scores", (*OPTIONS, *_tile_options(TILE)), (grid.shape[1], grid.shape[0]),
+        pixels, *pixels.shape, *grid.first, grid.stride, *grid.shape, *radius,
+        cp.asarray(shifts, dtype=cp.int32), len(shifts), FLAT_VARIANCE, scores,
+    )  # fmt: skip
+    return scores
+
+
+def _box(pixels: Any, masked: bool, grid: Grid, shifts: np.ndarray, radius: tuple[int, int]) -> Any:
+    cp = arrays.cupy_module()
+    size = 2 * radius[0] + 1, 2 * radius[1] + 1
+    tile = TILE if _shared_of(TILE, grid.stride, size) <= SHARED_BYTES else (1, 1)
+    if _shared_of(tile, grid.stride, size) > SHARED_BYTES:  # a patch of more than 2000 columns
+        return _fft(pixels, masked, grid, shifts, radius)
+    options = (*OPTIONS, *_tile_options(tile))
+    reach = tuple(int(r) for r in np.abs(shifts).max(axis=0))
+    # patches at r + shift, seen from r: their spacing tells at which positions means and norms are needed
+    step = tuple(int(np.gcd.reduce([grid.stride, *shifts[:, axis]])) for axis in (0, 1))
+    known = tuple(((grid.shape[a] - 1) * grid.stride + 2 * reach[a]) // step[a] + 1 for a in (0, 1))
+    mean, scale = cp.empty(known, cp.float32), cp.empty(known, cp.float32)
+    _launch(
+        "translation", "patch_statistics", options, (-(-known[1] // tile[1]), known[0]),
+        pixels, *pixels.shape, grid.first[0] - reach[0], grid.first[1] - reach[1], *step, *known, *radius,
+        FLAT_VARIANCE, mean, scale, shared=8 * ((tile[1] - 1) * step[1] + size[1]),
+    )  # fmt: skip
+    scores = cp.empty((len(shifts), *grid.shape), cp.float32)
+    tiles = -(-grid.shape[1] // tile[1]), -(-grid.shape[0] // tile[0])
+    parts = min(len(shifts), max(1, ENOUGH_BLOCKS // (tiles[0] * tiles[1])), 65535)
+    _launch(
+        "translation", "box_scores", options, (*tiles, parts),
+        pixels, *pixels.shape, *grid.first, grid.stride, *grid.shape, *radius, *reach, *step, mean, scale,
+        known[1], cp.asarray(shifts, dtype=cp.int32), len(shifts), int(masked), FLAT_VARIANCE, scores,
+        shared=_shared_of(tile, grid.stride, size),
+    )  # fmt: skip
+    return scores
+
+
+ENOUGH_BLOCKS = 4096
+"""Blocks that keep every multiprocessor of a large GPU busy; more only repeat the blocks' preparations."""
+
+
+def _shared_of(tile: tuple[int, int], stride: int, size: tuple[int, int]) -> int:
+    return 4 * 6 * tile[0] * ((tile[1] - 1) * stride + size[1])
+
+
+def _fft(pixels: Any, masked: bool, grid: Grid, shifts: np.ndarray, radius: tuple[int, int]) -> Any:
+    """All shifts of a grid point from the products of spectra (paper, Appendix B), masks included."""
+    from scipy.fft import next_fast_len
+
+    cp = arrays.cupy_module()
+    options = (*OPTIONS, *_tile_options(TILE))
+    reach = tuple(int(r) for r in np.abs(shifts).max(axis=0))
+    transform = tuple(next_fast_len(2 * (radius[a] + reach[a]) + 1, real=True) for a in (0, 1))
+    points = np.stack(np.meshgrid(grid.rows, grid.cols, indexing="ij"), -1).reshape(-1, 2)
+    points, n_grid, n_shifts = cp.asarray(points, dtype=cp.int32), grid.size, len(shifts)
+    shifts = cp.asarray(shifts, dtype=cp.int32)
+    scores = cp.empty((n_shifts, *grid.shape), cp.float32)
+    patch_size = (2 * radius[0] + 1) * (2 * radius[1] + 1)
+    batch = max(1, min(65535, FFT_BATCH_BYTES // (24 * 6 * transform[0] * transform[1])))
+    for begin in range(0, n_grid, batch):
+        count = min(batch, n_grid - begin)
+        planes = cp.empty((6, count, *transform), cp.float32)
+        _launch(
+            "translation", "fft_gather", options, (count,),
+            pixels, *pixels.shape, points[begin : begin + count], count, *radius, *reach, *transform, planes,
+        )  # fmt: skip
+        a, aa, m, b, bb, w = cp.fft.rfft2(planes)
+        pairs = cp.stack([a.conj() * b, m.conj() * w, a.conj() * w, m.conj() * b, aa.conj() * w, m.conj() * bb])
+        sums = cp.fft.irfft2(pairs, s=transform).astype(cp.float32)
+        _launch(
+            "translation", "fft_finish", options, (_blocks(n_shifts), count),
+            cp.ascontiguousarray(sums), count, *transform, shifts, n_shifts, *reach, patch_size,
+            FLAT_VARIANCE, begin, n_grid, scores,
+        )  # fmt: skip
+    return scores

@@ -13,9 +13,11 @@ __all__ = ["KMeans", "assign", "certainty", "squared_distances"]
 
 
 class KMeans:
-    """k-means with k-means++ seeding and restarts, the same on every device: scikit-learn, cuML or CuPy.
+    """k-means with k-means++ seeding and restarts.
 
-    Minimises ``inertia = sum_i min_k |x_i - c_k|^2``.
+    Minimises ``inertia = sum_i min_k |x_i - c_k|^2``. One implementation serves NumPy and CuPy, and draws its
+    seeds on the host, so that both devices walk the same way to the same centres; on a GPU that has cuML,
+    cuML does it.
 
     Parameters
     ----------
@@ -68,9 +70,8 @@ class KMeans:
             raise ValueError(
                 f"`n_clusters` is {self.n_clusters}; at most the number of samples, {samples.shape[0]}, is needed"
             )
-        on_gpu = home_of(samples).kind == "cuda"
-        fit = (_fit_cuml if importlib.util.find_spec("cuml") else _fit_lloyd) if on_gpu else _fit_sklearn
-        centers, self.inertia_, self.n_iter_ = fit(self, samples)
+        cuml = home_of(samples).kind == "cuda" and importlib.util.find_spec("cuml") is not None
+        centers, self.inertia_, self.n_iter_ = (_fit_cuml if cuml else _fit_lloyd)(self, samples)
         xp = namespace(samples)
         self.cluster_centers_ = xp.astype(centers, xp.float32)
         self.labels_ = assign(samples, self.cluster_centers_)
@@ -151,49 +152,36 @@ def certainty(distances: Any) -> Any:
     return xp.astype(1 - xp.sqrt(ratio), xp.float32)
 
 
-def _fit_sklearn(model: KMeans, samples: Any) -> tuple[Any, float, int]:
-    import warnings
-
-    from sklearn.cluster import KMeans as SklearnKMeans
-    from sklearn.exceptions import ConvergenceWarning
-
-    kmeans = SklearnKMeans(
-        model.n_clusters,
-        n_init=model.n_init,
-        max_iter=model.max_iter,
-        tol=model.tol,
-        random_state=model.random_state,
-    )
-    with warnings.catch_warnings():  # fewer distinct samples than centres: some patterns stay empty
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        kmeans.fit(samples)
-    return kmeans.cluster_centers_, float(kmeans.inertia_), int(kmeans.n_iter_)
-
-
 def _fit_cuml(model: KMeans, samples: Any) -> tuple[Any, float, int]:
     from cuml import KMeans as CumlKMeans
-    from sklearn.utils import check_random_state
 
     kmeans = CumlKMeans(
         n_clusters=model.n_clusters,
         n_init=model.n_init,
         max_iter=model.max_iter,
         tol=model.tol,
-        random_state=int(check_random_state(model.random_state).randint(2**31 - 1)),
+        random_state=int(_random(model.random_state).randint(2**31 - 1)),
         output_type="cupy",
     ).fit(samples)
     return kmeans.cluster_centers_, float(kmeans.inertia_), int(kmeans.n_iter_)
 
 
-def _fit_lloyd(model: KMeans, samples: Any) -> tuple[Any, float, int]:
-    from sklearn.utils import check_random_state
+def _random(random_state: Any) -> np.random.RandomState:
+    """What scikit-learn's `random_state` means: a seed, a generator to draw on, or None for a new one."""
+    if random_state is None or isinstance(random_state, int | np.integer):
+        return np.random.RandomState(random_state)
+    if isinstance(random_state, np.random.RandomState):
+        return random_state
+    raise TypeError(f"`random_state` is {random_state!r}; a whole number, a numpy RandomState or None is needed")
 
-    random = check_random_state(model.random_state)
+
+def _fit_lloyd(model: KMeans, samples: Any) -> tuple[Any, float, int]:
+    random = _random(model.random_state)
     xp = namespace(samples)
     threshold = model.tol * float(xp.mean(xp.var(samples, axis=0)))
     runs = [
         lloyd(samples, seed_centers(samples, model.n_clusters, random), model.max_iter, threshold)
-        for _ in range(model.n_init)
+        for _ in range(model.n_init if model.n_clusters > 1 else 1)
     ]
     return min(runs, key=lambda run: run[1])
 
@@ -243,18 +231,20 @@ def lloyd(samples: Any, centers: Any, max_iter: int, threshold: float) -> tuple[
     n_iter : int
     """
     xp = namespace(samples)
-    names = xp.arange(centers.shape[0], dtype=xp.int32)
+    names = xp.arange(centers.shape[0], dtype=xp.int32)[:, None]
     n_iter = 0
     while n_iter < max_iter:
         for _ in range(min(CHECK_EVERY, max_iter - n_iter)):
             before = centers
-            labels = assign(samples, centers)
-            member = xp.astype(labels[None, :] == names[:, None], samples.dtype)
+            # |x - c|^2 less |x|^2, halved and negated: one matrix product
+            nearness = centers @ samples.T - 0.5 * xp.sum(centers * centers, axis=1)[:, None]
+            labels = xp.astype(xp.argmax(nearness, axis=0), xp.int32)
+            member = xp.astype(labels[None, :] == names, samples.dtype)
             count = xp.sum(member, axis=1)[:, None]
             mean = (member @ samples) / xp.where(count > 0, count, xp.ones_like(count))
             centers = xp.where(count > 0, mean, before)
             n_iter += 1
-        # asking for the result stops the device, so it is asked rarely
+        # asking for the result stops a GPU, so it is asked rarely
         if float(xp.sum((centers - before) ** 2)) <= threshold:
             break
     inertia = float(xp.sum(xp.min(squared_distances(samples, centers), axis=0)))

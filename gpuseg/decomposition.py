@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -40,7 +42,9 @@ def check_n_components(n_components: Any, n_features: int, n_samples: int) -> in
 
 
 class PCA:
-    """Principal component analysis, the same on every device: scikit-learn, cuML or CuPy.
+    """Principal component analysis, the same on every device.
+
+    From the covariance matrix, by cuML on a GPU that has it, and by scikit-learn where there are many features.
 
     Parameters
     ----------
@@ -74,9 +78,7 @@ class PCA:
         """
         n_samples, n_features = samples.shape
         wanted = check_n_components(self.n_components, n_features, n_samples)
-        on_gpu = home_of(samples).kind == "cuda"
-        fit = _fit_cuda if on_gpu else _fit_sklearn
-        mean, components, variance, ratio = fit(samples, wanted)
+        mean, components, variance, ratio = _solver(samples)(samples, wanted)
         xp = namespace(samples)
         largest = xp.argmax(xp.abs(components), axis=1)
         signs = xp.sign(components[xp.arange(components.shape[0]), largest])
@@ -119,23 +121,32 @@ def project(samples: Any, mean: Any, components: Any) -> Any:
     return samples @ components.T - mean @ components.T
 
 
+def _solver(samples: Any) -> Callable[..., tuple[Any, Any, Any, Any]]:
+    """cuML on a GPU where it is installed; else by shape, the covariance matrix or scikit-learn."""
+    n_samples, n_features = samples.shape
+    on_gpu = home_of(samples).kind == "cuda"
+    if on_gpu and importlib.util.find_spec("cuml") is not None:
+        return _fit_cuml
+    if on_gpu or n_features <= min(n_samples, FEW_FEATURES):
+        return covariance_pca
+    return _fit_sklearn
+
+
+FEW_FEATURES = 500
+"""Up to so many features the covariance matrix is small beside the samples and its eigenvectors are cheap."""
+
+SAMPLES_AT_A_TIME = 1 << 14
+
+
 def _fit_sklearn(samples: Any, wanted: int | float) -> tuple[Any, Any, Any, Any]:
     from sklearn.decomposition import PCA as SklearnPCA
 
     n_samples, n_features = samples.shape
-    solver = "covariance_eigh" if n_features <= n_samples else "full"
-    pca = SklearnPCA(n_components=wanted, svd_solver=solver).fit(samples)
+    few = isinstance(wanted, int) and wanted < 0.1 * min(n_samples, n_features)
+    # the randomised solver is seeded, so that the same samples give the same components
+    pca = SklearnPCA(n_components=wanted, svd_solver="randomized" if few else "full", random_state=0).fit(samples)
     ratio = np.nan_to_num(pca.explained_variance_ratio_)  # 0 / 0 where every sample is the same
     return pca.mean_, pca.components_, pca.explained_variance_, ratio
-
-
-def _fit_cuda(samples: Any, wanted: int | float) -> tuple[Any, Any, Any, Any]:
-    """PCA of CuPy arrays: cuML where it is installed, else the eigenvectors of the covariance."""
-    import importlib.util
-
-    if importlib.util.find_spec("cuml") is not None:
-        return _fit_cuml(samples, wanted)
-    return covariance_pca(samples, wanted)
 
 
 def _fit_cuml(samples: Any, wanted: int | float) -> tuple[Any, Any, Any, Any]:
@@ -156,6 +167,7 @@ def covariance_pca(samples: Any, wanted: int | float) -> tuple[Any, Any, Any, An
     Parameters
     ----------
     samples : (S, N) array
+        Read a part at a time and never copied as a whole.
     wanted : int or float
         Number of components or fraction of the variance.
 
@@ -164,11 +176,14 @@ def covariance_pca(samples: Any, wanted: int | float) -> tuple[Any, Any, Any, An
     mean (N,), components (K, N), explained variance (K,), explained variance ratio (K,)
     """
     xp = namespace(samples)
-    n_samples = samples.shape[0]
+    n_samples, n_features = samples.shape
     mean = xp.mean(samples, axis=0)
-    centred = samples - mean
-    covariance = xp.astype(centred.T @ centred, xp.float64) / max(n_samples - 1, 1)
-    variance, vectors = xp.linalg.eigh(covariance)
+    scatter = xp.zeros((n_features, n_features), dtype=xp.float64)
+    for begin in range(0, n_samples, SAMPLES_AT_A_TIME):
+        # centred first: the difference of two large sums would lose the small components
+        part = samples[begin : begin + SAMPLES_AT_A_TIME, :] - mean[None, :]
+        scatter += xp.astype(part.T @ part, xp.float64)
+    variance, vectors = xp.linalg.eigh(scatter / max(n_samples - 1, 1))
     variance = xp.clip(xp.flip(variance, axis=0), 0, None)
     total = xp.sum(variance)
     ratio = variance / xp.where(total > 0, total, xp.ones_like(total))

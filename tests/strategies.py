@@ -204,12 +204,12 @@ def built(draw, reach, masks=MASKS, **limits):
 def local_correlation_cases(draw, borders=("full", "valid"), max_patch=4, max_window=5, **limits):
     """Cases of `LocalCorrelationMap`; `limits` as of `built`, e.g. dtypes=("float32",), holes=("none",)."""
     border = draw(st.sampled_from(borders))
-    patch, window = draw(radii(1, max_patch)), draw(radii(0, max_window))
+    patch, window = draw(radii(0, max_patch)), draw(radii(0, max_window))
     reach = tuple(p + w * (border == "valid") for p, w in zip(patch, window, strict=True))
     recipe, image, mask = draw(built(reach, **limits))
     points = draw(st.integers(1, 40))
     translations = naive.translations_of_window(window, points)
-    stride = draw(st.integers(1, 9))
+    stride = draw(st.integers(1, 12))
     return Case(recipe, image, mask, stride, border, patch, window, points, translations)
 
 
@@ -217,13 +217,13 @@ def local_correlation_cases(draw, borders=("full", "valid"), max_patch=4, max_wi
 def preselected_cases(draw, borders=("full", "valid"), max_patch=4, max_shift=6, **limits):
     """Cases of `PreselectedTranslations`: 1 to 8 different translations."""
     border = draw(st.sampled_from(borders))
-    patch = draw(radii(1, max_patch))
+    patch = draw(radii(0, max_patch))
     shift = st.tuples(st.integers(-max_shift, max_shift), st.integers(-max_shift, max_shift))
     translations = np.array(draw(st.lists(shift, min_size=1, max_size=8, unique=True)))
     window = tuple(int(w) for w in np.abs(translations).max(0))
     reach = tuple(p + w * (border == "valid") for p, w in zip(patch, window, strict=True))
     recipe, image, mask = draw(built(reach, **limits))
-    stride = draw(st.integers(1, 9))
+    stride = draw(st.integers(1, 12))
     return Case(recipe, image, mask, stride, border, patch, window, None, translations)
 
 

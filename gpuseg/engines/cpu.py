@@ -21,6 +21,9 @@ log = logging.getLogger("gpuseg")
 TILE = (256, 512)
 """Pixels of a tile (rows, columns): its copy and its box sums stay in the second-level cache."""
 
+BAND = 64
+"""Rows converted to float64 at a time: a copy of the whole image would be the largest array of all."""
+
 FFT_BATCH_BYTES = 64 << 20
 """Memory for one batch of patches and their spectra in the `fft` method."""
 
@@ -81,22 +84,25 @@ def normalise(image: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
     -------
     (H, W) float32, or zeros if the image is constant
     """
-    if valid is not None:
-        image = np.where(valid, image, image[valid][0])
-    centred = image.astype(np.float64)
     # the level first, so that the mean of large numbers loses nothing of a small contrast
-    centred -= centred.flat[0]
-    mean = float(centred.mean() if valid is None else centred.mean(where=valid))
-    centred -= mean
-    if valid is not None:
-        centred[~valid] = 0
-    largest = max(float(centred.max()), -float(centred.min()))
+    level = float(image.flat[0] if valid is None else image.flat[int(np.argmax(valid))])
+    bands = [slice(row, row + BAND) for row in range(0, image.shape[0], BAND)]
+
+    def centred(band: slice, mean: float) -> np.ndarray:
+        values = image[band].astype(np.float64) - level - mean
+        return values if valid is None else np.where(valid[band], values, 0)
+
+    count = image.size if valid is None else int(np.count_nonzero(valid))
+    mean = sum(float(centred(band, 0).sum()) for band in bands) / count
+    largest = max(float(np.abs(centred(band, mean)).max()) for band in bands)
     if largest == 0:
         return np.zeros(image.shape, np.float32)
-    count = centred.size if valid is None else int(np.count_nonzero(valid))
-    flat = centred.ravel()
-    std = math.sqrt(float(flat @ flat) / count) if largest < 1e150 else largest
-    return np.multiply(centred, 1 / std, dtype=np.float32, casting="unsafe")
+    squares = sum(float(np.square(centred(band, mean) / largest).sum()) for band in bands)
+    scale = 1 / (largest * math.sqrt(squares / count))
+    pixels = np.empty(image.shape, np.float32)
+    for band in bands:
+        np.multiply(centred(band, mean), scale, out=pixels[band], casting="same_kind")
+    return pixels
 
 
 def translation_scores(

@@ -1,0 +1,312 @@
+"""Both engines, every method: parity with tests/naive.py; the CUDA kernels run in the emulator."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import gpuseg
+from gpuseg import arrays
+from gpuseg.engines import cpu, cuda
+from tests import parity, strategies
+from tests.emulator import run_tests_sanitized
+from tests.parity import METHODS, Backend
+from tests.tolerances import TOLERANCE, assert_scores_close
+
+CPU = Backend(arrays.Device("cpu"))
+CASES = parity.corner_cases()
+ORDERS = {"forward": 0, "reverse": 1, "shuffled": 2}
+
+
+@pytest.fixture(params=["cpu", "emulated"])
+def backend(request, emulated_cuda):
+    if request.param == "cpu":
+        return CPU
+    emulated_cuda()
+    return Backend(arrays.Device("cuda", 0))
+
+
+@pytest.fixture(params=ORDERS.values(), ids=ORDERS)
+def emulated(request, emulated_cuda):
+    """The emulated GPU under each order of threads."""
+    emulated_cuda(order=request.param)
+    return Backend(arrays.Device("cuda", 0))
+
+
+# --- parity with the definition --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS)
+@parity.examples(60)
+@given(data=st.data())
+def test_cpu_scores_are_the_naive_ones(data, method):
+    parity.check_scores(CPU, data.draw(parity.cases(method)), method)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@parity.examples(25)
+@given(data=st.data())
+def test_emulated_scores_are_the_naive_ones(emulated_cuda, data, method):
+    emulated_cuda()
+    case = data.draw(parity.cases(method, max_side=22))
+    parity.check_scores(Backend(arrays.Device("cuda", 0)), case, method)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", CASES)
+def test_corner_cases_on_the_cpu(name, method):
+    parity.check_scores(CPU, CASES[name], method)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", CASES)
+def test_corner_cases_in_the_emulator(emulated, name, method):
+    parity.check_scores(emulated, CASES[name], method)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_small_contrast_on_a_high_level(backend, method):
+    parity.check_high_level(backend, method)
+
+
+@pytest.mark.parametrize("bright", ["region", "hot pixel"])
+@pytest.mark.parametrize("method", METHODS)
+def test_something_bright_does_not_spoil_the_dark(backend, method, bright):
+    parity.check_dark_beside(backend, method, bright)
+
+
+def test_the_dark_cases_test_something():
+    made, dark = parity.dark_beside("hot pixel")
+    rows, cols = made.positions
+    # shifts away from the bright part, at points whose window reaches into it
+    assert dark[:, :, (cols + 4 + 6 >= 60) & (cols + 4 < 60)].any()
+    assert not dark.all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_valid_everywhere_is_no_mask(backend, method):
+    case = CASES["window"]
+    pixels, valid = backend.prepared(case)
+    assert valid is None
+    all_valid = backend.put(np.ones(case.image.shape, bool))
+    grid, what = parity.grid_of(case), (case.translations, case.patch_radius, method)
+    got, wanted = (backend.engine.translation_scores(pixels, v, grid, *what) for v in (all_valid, None))
+    bound = TOLERANCE["score", "twins"] * parity.naive_scores(case)[1]
+    assert_scores_close(arrays.to_numpy(got), arrays.to_numpy(wanted), bound)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_same_call_gives_the_same_bits(backend, method):
+    case = CASES["half plane"]
+    first, second = (backend.scores(case, method) for _ in range(2))
+    assert first.tobytes() == second.tobytes()
+
+
+# --- what is missing -------------------------------------------------------------------------------------
+
+
+@parity.examples(60)
+@given(case=strategies.correlation_cases())
+def test_cpu_filling_is_the_naive_one(case):
+    parity.check_filling(CPU, case)
+
+
+@parity.examples(15)
+@given(case=strategies.correlation_cases(max_side=22))
+def test_emulated_filling_is_the_naive_one(emulated_cuda, case):
+    emulated_cuda()
+    parity.check_filling(Backend(arrays.Device("cuda", 0)), case)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_filling_of_corner_cases_on_the_cpu(name):
+    parity.check_filling(CPU, CASES[name])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_filling_of_corner_cases_in_the_emulator(emulated, name):
+    parity.check_filling(emulated, CASES[name])
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.95])
+@pytest.mark.parametrize("shape", [(13, 17), (1, 40), (23, 1)])
+def test_filling_of_scattered_scores(backend, shape, share):
+    rng = np.random.default_rng(5)
+    translations = np.array([(0, 1), (2, 3), (0, -1), (0, 0), (-2, -3), (7, 7)])
+    case = parity.case(rng.normal(size=shape), (0, 0), translations, stride=1, mask=rng.random(shape) < 0.9)
+    scores = rng.normal(size=(6, *shape)).astype(np.float32)
+    scores[rng.random(scores.shape) > share] = np.nan
+    scores[5] = np.nan
+    rows, cols = case.positions
+    wanted = parity.naive.fill_missing(scores, translations, rows, cols, case.valid)
+    np.testing.assert_array_equal(backend.filled(case, scores), wanted)
+
+
+# --- normalisation ---------------------------------------------------------------------------------------
+
+IMAGES = {
+    "noise": np.random.default_rng(0).normal(size=(9, 7)),
+    "float32 on a level": (np.random.default_rng(0).normal(size=(9, 7)) + 3e4).astype(np.float32),
+    "huge": np.random.default_rng(0).normal(size=(9, 7)) * 1e300,
+    "tiny": np.random.default_rng(0).normal(size=(9, 7)) * 1e-200,
+    "float16 near its end": np.array([[65504, -65504, 60000], [1, 2, 65504]], np.float16),
+    "float32 near its end": np.array([[3e38, -3e38, 1e38], [0, 1, 3e38]], np.float32),
+    "uint16": np.array([[30000, 30001, 30002], [29999, 30005, 30000]], np.uint16),
+    "uint8": np.array([[0, 255, 3], [255, 0, 1]], np.uint8),
+    "int8": np.array([[-128, 127, 3], [100, 0, 1]], np.int8),
+    "bool": np.array([[True, False, False], [True, True, True]]),
+    "int64": np.array([[-(2**62), 2**62, 3], [2**62, 0, 1]], np.int64),
+    "uint64": np.array([[0, 2**63 + 2**40, 3], [2**62, 0, 1]], np.uint64),
+}
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_normalised_images(backend, name):
+    parity.check_normalise(backend, IMAGES[name])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
+def test_what_is_invalid_does_not_count(backend, value):
+    image = IMAGES["noise"].copy()
+    valid = np.random.default_rng(1).random(image.shape) < 0.7
+    valid.flat[0] = False
+    image[~valid] = value
+    parity.check_normalise(backend, image, valid)
+
+
+@pytest.mark.parametrize("level", [0.0, 0.1, 7, 3e4, -1e300])
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_constant_image_is_normalised_to_zeros(backend, level, masked):
+    image, valid = np.full((6, 7), float(level)), np.ones((6, 7), bool)
+    if masked:
+        image[2, 3], valid[2, 3] = np.nan, False
+    got = backend.engine.normalise(backend.put(image), backend.put(valid) if masked else None)
+    np.testing.assert_array_equal(arrays.to_numpy(got), np.zeros((6, 7), np.float32))
+
+
+# --- how the work is cut up does not show ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tile", [(1, 1), (4, 7), (9, 1000), (1000, 9)])
+@parity.examples(40)
+@given(case=parity.cases("box"), threads=st.sampled_from(["1", "2", "5"]))
+def test_cpu_tiles(case, tile, threads):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cpu, "TILE", tile)
+        patch.setenv("NUMBA_NUM_THREADS", threads)
+        parity.check_scores(CPU, case, "box")
+
+
+@pytest.mark.parametrize("tile", [(1, 1), (4, 7), (9, 1000), (1000, 9)])
+@pytest.mark.parametrize("name", CASES)
+def test_cpu_tiles_of_corner_cases(monkeypatch, name, tile):
+    monkeypatch.setattr(cpu, "TILE", tile)
+    parity.check_scores(CPU, CASES[name], "box")
+
+
+def test_cpu_scores_of_many_tiles_and_threads(monkeypatch):
+    """An image of several tiles of the size that is in use."""
+    side = [3 * n // 2 for n in cpu.TILE]
+    image = np.random.default_rng(2).normal(size=side).astype(np.float32)
+    case = parity.case(image, (9, 11), [(0, 0), (10, -20), (-10, 20), (3, 4)], stride=20)
+    for threads in ("1", "3"):
+        monkeypatch.setenv("NUMBA_NUM_THREADS", threads)
+        parity.check_scores(CPU, case, "box")
+
+
+@pytest.mark.parametrize("engine", [cpu, cuda], ids=["cpu", "emulated"])
+@pytest.mark.parametrize("name", ["window", "scattered nan", "shifts without opposites"])
+def test_fft_batches(monkeypatch, emulated_cuda, engine, name):
+    monkeypatch.setattr(engine, "FFT_BATCH_BYTES", 200_000)
+    backend = CPU
+    if engine is cuda:
+        emulated_cuda()
+        backend = Backend(arrays.Device("cuda", 0))
+    parity.check_scores(backend, CASES[name], "fft")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_blocks_that_take_several_shifts(monkeypatch, emulated, name):
+    monkeypatch.setattr(cuda, "ENOUGH_BLOCKS", 1)
+    parity.check_scores(emulated, CASES[name], "box")
+
+
+@pytest.mark.parametrize("name", ["window", "scattered nan", "half plane", "multiples of the stride"])
+def test_blocks_with_little_shared_memory(monkeypatch, emulated, name):
+    case = CASES[name]
+    size = [2 * p + 1 for p in case.patch_radius]
+    monkeypatch.setattr(cuda, "SHARED_BYTES", cuda._shared_of((1, 1), case.stride, size))
+    parity.check_scores(emulated, case, "box")
+
+
+def test_a_patch_too_large_for_shared_memory_is_left_to_the_fft(monkeypatch, emulated_cuda):
+    cupy = emulated_cuda()
+    monkeypatch.setattr(cuda, "SHARED_BYTES", 16)
+    parity.check_scores(Backend(arrays.Device("cuda", 0)), CASES["window"], "box")
+    assert cupy.launches["fft_finish"] > 0
+    assert cupy.launches["box_scores"] == 0
+
+
+# --- twins -----------------------------------------------------------------------------------------------
+
+
+def engine_functions_in_use():
+    """Names called as `engine.name(...)` or `engine_for(...).name(...)` anywhere in gpuseg."""
+    names = set()
+    for path in Path(gpuseg.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                owner = ast.unparse(node.func.value)
+                if owner == "engine" or owner.startswith("engine_for("):
+                    names.add(node.func.attr)
+    return names
+
+
+def public_functions(module):
+    return {
+        name: function
+        for name, function in inspect.getmembers(module, inspect.isfunction)
+        if function.__module__ == module.__name__ and not name.startswith("_")
+    }
+
+
+def test_the_engines_are_twins():
+    used = engine_functions_in_use()
+    assert {"normalise", "translation_scores", "fill_missing"} <= used
+    left, right = public_functions(cpu), public_functions(cuda)
+    assert used <= left.keys() & right.keys()
+    for name in left.keys() & right.keys():
+        a, b = ([(p.name, p.kind, p.default) for p in inspect.signature(f).parameters.values()]
+                for f in (left[name], right[name]))  # fmt: skip
+        assert a == b, f"{name}: {a} on the CPU, {b} on the GPU"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_kernels_that_each_method_launches(emulated_cuda, method):
+    cupy = emulated_cuda()
+    backend = Backend(arrays.Device("cuda", 0))
+    backend.scores(CASES["window"], method)
+    wanted = {"direct": {"direct_scores"}, "fft": {"fft_gather", "fft_finish"}, "box": {"patch_statistics", "box_scores"}}
+    assert set(cupy.launches) == wanted[method]
+
+
+# --- under the sanitizers --------------------------------------------------------------------------------
+
+
+def test_the_kernels_pass_the_sanitizers():
+    names = ["window", "half plane", "two values", "shifts beyond the image", "one row", "patch as large as the image"]
+    ids = [f"[forward-{name}-{method}]" for name in names for method in METHODS]
+    fill = [f"[shuffled-{name}]" for name in ("scattered nan", "one row")]
+    run_tests_sanitized(
+        *(f"tests/test_engines.py::test_corner_cases_in_the_emulator{i}" for i in ids),
+        *(f"tests/test_engines.py::test_filling_of_corner_cases_in_the_emulator{i}" for i in fill),
+        *(f"tests/test_engines.py::test_blocks_that_take_several_shifts[reverse-{name}]" for name in names[:2]),
+        *(f"tests/test_engines.py::test_blocks_with_little_shared_memory[reverse-{name}]" for name in names[:2]),
+        timeout=240,
+    )

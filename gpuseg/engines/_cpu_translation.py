@@ -16,6 +16,7 @@ FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}
 SERIAL = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": FASTMATH}
 
 U = np.uintp
+ROWS_AT_ONCE = 8  # rows of column sums that are summed along together: they stay in the first-level cache
 ZERO = np.float32(0.0)
 ONE = np.float32(1.0)
 
@@ -27,182 +28,257 @@ ONE = np.float32(1.0)
 
 
 @njit(**SERIAL)
-def _add_products(total, to, p, a, q, b, pitch, n_rows, width):
-    """total[to:] += sum over `n_rows` rows (`pitch` apart) of p[a:] * q[b:], four rows a pass."""
+def _products(total, to, base, p, a, q, b, pitch, n_rows, width):
+    """total[to:] = total[base:] + sum over `n_rows` rows (`pitch` apart) of p[a:] * q[b:], four rows a pass.
+
+    Without a base (base == to) the sum alone.
+    """
+    fresh = base == to
     while n_rows >= 4:
         a1, a2, a3 = a + pitch, a + pitch + pitch, a + pitch + pitch + pitch
         b1, b2, b3 = b + pitch, b + pitch + pitch, b + pitch + pitch + pitch
-        for x in range(width):
-            total[to + x] += (p[a + x] * q[b + x] + p[a1 + x] * q[b1 + x]) + (
-                p[a2 + x] * q[b2 + x] + p[a3 + x] * q[b3 + x]
-            )
-        a = a3 + pitch
-        b = b3 + pitch
+        if fresh:
+            for x in range(width):
+                total[to + x] = (p[a + x] * q[b + x] + p[a1 + x] * q[b1 + x]) + (
+                    p[a2 + x] * q[b2 + x] + p[a3 + x] * q[b3 + x]
+                )
+        elif base != to:
+            for x in range(width):
+                total[to + x] = total[base + x] + (
+                    (p[a + x] * q[b + x] + p[a1 + x] * q[b1 + x])
+                    + (p[a2 + x] * q[b2 + x] + p[a3 + x] * q[b3 + x])
+                )
+        else:
+            for x in range(width):
+                total[to + x] += (p[a + x] * q[b + x] + p[a1 + x] * q[b1 + x]) + (
+                    p[a2 + x] * q[b2 + x] + p[a3 + x] * q[b3 + x]
+                )
+        a, b, base, fresh = a3 + pitch, b3 + pitch, to, False
         n_rows -= 4
     for _ in range(n_rows):
-        for x in range(width):
-            total[to + x] += p[a + x] * q[b + x]
-        a += pitch
-        b += pitch
+        if fresh:
+            for x in range(width):
+                total[to + x] = p[a + x] * q[b + x]
+        elif base != to:
+            for x in range(width):
+                total[to + x] = total[base + x] + p[a + x] * q[b + x]
+        else:
+            for x in range(width):
+                total[to + x] += p[a + x] * q[b + x]
+        a, b, base, fresh = a + pitch, b + pitch, to, False
 
 
 @njit(**SERIAL)
-def _add_box(lines, spare, length, stride, out, to, n):
-    """out[to + j] += sum of lines[j * stride : j * stride + length], by doubling; spoils both lines."""
-    span = U((n - 1) * stride + length)
-    offset, step = U(0), U(1)
-    this, other = lines, spare
+def _add_box(line, spare, begin, length, unit, stride, out, n):
+    """out[j] += sum of every `unit`-th of line[begin + j * stride:], `length` of them, by doubling.
+
+    Spoils both lines.
+    """
+    first = U(begin)
+    offset, step, span = first, U(unit), U((n - 1) * stride + (length - 1) * unit + 1)
+    this, other = line, spare
     while True:
         if length & 1:
             for j in range(U(n)):
-                out[to + j] += this[offset + j * U(stride)]
+                out[j] += this[offset + j * U(stride)]
             offset += step
         length >>= 1
         if length == 0:
             return
         span -= step
+        ahead = first + step
         for x in range(span):  # into the other line: a loop that overlaps itself is not vectorised
-            other[x] = this[x] + this[x + step]
+            other[first + x] = this[first + x] + this[ahead + x]
         this, other = other, this
         step += step
 
 
 @njit(**SERIAL)
-def _box_row(row, length, stride, out, to, n):
-    """out[to + j] = sum of line[j * stride : j * stride + length]; row = (line, and three more), spoiled.
+def _box_rows(work, n_rows, length, stride, out, to):
+    """Box sums along `n_rows` rows of column sums at once: out[to + ...] of each row's windows.
 
-    First over blocks of `stride` columns, then over the blocks of a patch.
+    work = (rows one after the other, three more of the same kind), all spoiled. The rows' width is a
+    multiple of the stride, so that all of them together are one row; what reaches from one into the next
+    falls into columns that nobody reads. First blocks of `stride` columns, then the blocks of a patch.
     """
-    line, spare, blocks, spare_blocks = row
+    line, spare, blocks, spare_blocks, heads = work
     n_blocks = length // stride
-    ahead = U(n_blocks * stride)
+    head = length - n_blocks * stride
+    n = n_rows * (line.size // ROWS_AT_ONCE // stride)
     for j in range(U(n)):
-        out[to + j] = 0
-    for k in range(U(length - n_blocks * stride)):
+        heads[j] = 0
+    for k in range(U(head)):
         for j in range(U(n)):
-            out[to + j] += line[ahead + k + j * U(stride)]
-    if n_blocks > 0:
-        for j in range(U(n + n_blocks - 1)):
-            blocks[j] = 0
-        _add_box(line, spare, stride, stride, blocks, U(0), n + n_blocks - 1)
-        _add_box(blocks, spare_blocks, n_blocks, 1, out, to, n)
+            heads[j] += line[k + j * U(stride)]
+    if n_blocks == 0:
+        for j in range(U(n)):
+            out[to + j] = heads[j]
+        return
+    for j in range(U(n)):
+        blocks[j] = heads[j]
+    if stride > head:
+        # the last windows of the last row reach beyond the rows; nobody reads those either
+        _add_box(line, spare, head, stride - head, 1, stride, blocks, n - 1)
+    n -= n_blocks
+    ahead = U(n_blocks)
+    for j in range(U(n)):
+        out[to + j] = heads[ahead + j]
+    _add_box(blocks, spare_blocks, 0, n_blocks, 1, 1, out[to:], n)
 
 
 @njit(**SERIAL)
-def _padded(n_cols, stride, length):
-    """Width of a line of column sums: whole vectors, so that no loop ends in scalar steps."""
-    return -(-((n_cols - 1) * stride + length) // 64) * 64
+def _patch_line(lines, slot, rows, to, width):
+    """rows[to:] = sums over the whole patch: the end of the last group + this group so far + the lead."""
+    prefix, lead, suffix = U(0), width, width + width + U(slot) * width
+    if slot == 0:
+        for x in range(width):
+            rows[to + x] = lines[prefix + x] + lines[lead + x]
+    else:
+        for x in range(width):
+            rows[to + x] = (lines[prefix + x] + lines[suffix + x]) + lines[lead + x]
 
 
 @njit(**SERIAL)
-def _box_sums(p, q, pitch, origin, shift, stride, size, scratch, out):
+def _close_group(lines, n_blocks, width):
+    """The blocks of a complete group become the sums from each of them to the end."""
+    for k in range(n_blocks - 2, 0, -1):
+        to, after = width + width + U(k) * width, width + width + U(k + 1) * width
+        for x in range(width):
+            lines[to + x] += lines[after + x]
+
+
+@njit(**SERIAL)
+def _extend_group(lines, slot, width):
+    """The sum of the group so far goes on by a block."""
+    block = width + width + U(slot) * width
+    if slot == 0:
+        for x in range(width):
+            lines[x] = lines[block + x]
+    else:
+        for x in range(width):
+            lines[x] += lines[block + x]
+
+
+@njit(**SERIAL)
+def _box_sums(p, q, pitch, shift, geometry, n_rows, out_pitch, lines, work, out):
     """out[i, j] = sum over the patch at tile point (i, j) of p(r) q(r + shift).
 
-    p, q, out are flat, tiles with rows `pitch` apart; the patch of point (0, 0) begins at `origin`. Products
-    are summed over blocks of `stride` rows, the blocks over the patch by running sums that start anew every
-    patch length (the end of one group of blocks + the beginning of the next): nothing is ever subtracted, so
-    rounding cannot travel further than a patch, and the cost does not depend on the patch.
+    p, q, out are flat, tiles with rows `pitch` apart. Products are summed over blocks of `stride` rows, the
+    blocks over the patch by running sums that start anew every patch length (the end of one group of blocks
+    + the beginning of the next): nothing is ever subtracted, so rounding cannot travel further than a patch,
+    and the cost does not depend on the patch.
     """
-    lines, row, n_rows, n_cols = scratch
-    line = row[0]
-    width = U(line.size)
-    n_blocks = size[0] // stride
-    head = size[0] - n_blocks * stride  # rows of the patch beyond its last whole block
-    prefix, lead, first_block = U(0), width, width + width
+    stride, n_patch_rows, n_patch_cols, reach_row, reach_col = geometry
+    rows = work[0]
+    width = U(out_pitch * stride)
+    n_blocks = n_patch_rows // stride
+    head = n_patch_rows - n_blocks * stride  # rows of the patch beyond its last whole block
+    lead = width
     for x in range(width):
-        lines[prefix + x] = 0
+        lines[x] = 0
+        lines[lead + x] = 0
     for j in range(n_rows + n_blocks):
-        a = (origin[0] + j * stride) * pitch + origin[1]
+        a = (reach_row + j * stride) * pitch + reach_col
         b = a + shift[0] * pitch + shift[1]
-        for x in range(width):
-            lines[lead + x] = 0
-        _add_products(lines, lead, p, U(a), q, U(b), U(pitch), head, width)
+        _products(lines, lead, lead, p, U(a), q, U(b), U(pitch), head, width)
         slot = j % max(n_blocks, 1)
-        block = first_block + U(slot) * width
         i = j - n_blocks  # the row of patches whose blocks were complete with the last turn
         if i >= 0:
-            if slot == 0:
-                for x in range(width):
-                    line[x] = lines[prefix + x] + lines[lead + x]
-            else:
-                for x in range(width):
-                    line[x] = (lines[prefix + x] + lines[block + x]) + lines[lead + x]
-            _box_row(row, size[1], stride, out, U(i * n_cols), n_cols)
-            if i == n_rows - 1:
-                return
-        if n_blocks == 0:
+            place = i % ROWS_AT_ONCE
+            _patch_line(lines, slot, rows, U(place) * width, width)
+            if place == ROWS_AT_ONCE - 1 or i == n_rows - 1:
+                _box_rows(work, place + 1, n_patch_cols, stride, out, U((i - place) * out_pitch))
+        if n_blocks == 0 or i == n_rows - 1:
             continue
         if slot == 0 and j > 0:
-            # the group is complete: its blocks become the sums from each of them to the end
-            for k in range(n_blocks - 2, 0, -1):
-                to, after = first_block + U(k) * width, first_block + U(k + 1) * width
-                for x in range(width):
-                    lines[to + x] += lines[after + x]
-        a, b = a + head * pitch, b + head * pitch
+            _close_group(lines, n_blocks, width)
+        if stride > head:
+            a, b = a + head * pitch, b + head * pitch
+            block = lead + U(slot + 1) * width
+            _products(lines, block, lead, p, U(a), q, U(b), U(pitch), stride - head, width)
+        _extend_group(lines, slot, width)
+
+
+# --- lane sums: the same for all column shifts of a row shift at once -------------------------------------
+
+
+@njit(**SERIAL)
+def _add_cells(total, to, p, a, q, b, offsets, stride, n_cells, lanes):
+    """total[to + m * lanes + e] += sum over offsets of p[a + m * stride + o] q[b + m * stride + o + e].
+
+    One cell of the patch times all pixels that its column shifts e reach, four pixels a pass.
+    """
+    n = offsets.size
+    for m in range(n_cells):
+        here, there, into = a + m * stride, b + m * stride, U(to + m * lanes)
+        k = 0
+        while k + 4 <= n:
+            o0, o1, o2, o3 = offsets[k], offsets[k + 1], offsets[k + 2], offsets[k + 3]
+            c0, c1, c2, c3 = p[U(here + o0)], p[U(here + o1)], p[U(here + o2)], p[U(here + o3)]
+            b0, b1, b2, b3 = U(there + o0), U(there + o1), U(there + o2), U(there + o3)
+            for x in range(U(lanes)):
+                total[into + x] += (c0 * q[b0 + x] + c1 * q[b1 + x]) + (c2 * q[b2 + x] + c3 * q[b3 + x])
+            k += 4
+        while k < n:
+            c0, b0 = p[U(here + offsets[k])], U(there + offsets[k])
+            for x in range(U(lanes)):
+                total[into + x] += c0 * q[b0 + x]
+            k += 1
+
+
+@njit(**SERIAL)
+def _lane_sums(p, pitch, d, e0, geometry, cells, n_rows, n_cols, lanes, lines, work, out):
+    """out[i, j, e] = sum over the patch at tile point (i, j) of p(r) p(r + (d, e0 + e)).
+
+    As `_box_sums`, but side by side stand the column shifts, not the columns: they share their pixels. cells
+    = positions of the pixels of a block: (first rows, first columns), (first rows, other columns), (other
+    rows, first columns), (other rows, other columns), where the first ones are the patch modulo the stride.
+    """
+    stride, n_patch_rows, n_patch_cols, reach_row, reach_col = geometry
+    row, sums, spare = work
+    n_blocks, n_across = n_patch_rows // stride, n_patch_cols // stride
+    n_cells = n_cols + n_across
+    half = n_cells * lanes  # first columns in the first half of a line, other columns in the second
+    width = U(2 * half)
+    lead = width
+    for x in range(width):
+        lines[x] = 0
+    for j in range(n_rows + n_blocks):
+        a = (reach_row + j * stride) * pitch + reach_col
+        b = a + d * pitch + e0
+        for x in range(width):
+            lines[lead + x] = 0
+        _add_cells(lines, int(lead), p, a, p, b, cells[0], stride, n_cells, lanes)
+        _add_cells(lines, int(lead) + half, p, a, p, b, cells[1], stride, n_cells, lanes)
+        slot = j % max(n_blocks, 1)
+        i = j - n_blocks
+        if i >= 0:
+            _patch_line(lines, slot, row, U(0), width)
+            n, to = U(n_cols * lanes), U(i * n_cols * lanes)
+            ahead = U(n_across * lanes)
+            for x in range(n):
+                out[to + x] = row[ahead + x]
+            if n_across > 0:
+                for x in range(U(half)):
+                    sums[x] = row[x] + row[U(half) + x]
+                _add_box(sums, spare, 0, n_across, lanes, 1, out[to:], n_cols * lanes)
+        if n_blocks == 0 or i == n_rows - 1:
+            continue
+        if slot == 0 and j > 0:
+            _close_group(lines, n_blocks, width)
+        block = lead + U(slot + 1) * width
         for x in range(width):
             lines[block + x] = lines[lead + x]
-        _add_products(lines, block, p, U(a), q, U(b), U(pitch), stride - head, width)
-        if slot == 0:
-            for x in range(width):
-                lines[prefix + x] = lines[block + x]
-        else:
-            for x in range(width):
-                lines[prefix + x] += lines[block + x]
+        _add_cells(lines, int(block), p, a, p, b, cells[2], stride, n_cells, lanes)
+        _add_cells(lines, int(block) + half, p, a, p, b, cells[3], stride, n_cells, lanes)
+        _extend_group(lines, slot, width)
+
+
+# --- what a tile knows about itself: integrals, the patches' means and norms ------------------------------
 
 
 @njit(**SERIAL)
-def _scratch(stride, size, n_rows, n_cols, like):
-    """Working memory of `_box_sums`, of the type of `like`."""
-    width, n_blocks = _padded(n_cols, stride, size[1]), n_cols + size[1] // stride
-    lines = np.empty((2 + max(size[0] // stride, 1)) * width, like.dtype)
-    line, spare = np.empty(width, like.dtype), np.empty(width, like.dtype)
-    return lines, (line, spare, line[:n_blocks].copy(), line[:n_blocks].copy()), n_rows, n_cols
-
-
-# --- what a tile knows about itself: a local copy, its integrals, the patches' means and norms ----------
-
-
-@njit(**SERIAL)
-def _load_tile(pixels, tile, y0, x0):
-    """Copy the region from (y0, x0) on, less its mean, into `tile`; 0 outside the image."""
-    rows, cols = tile.shape
-    top, bottom = max(0, -y0), min(rows, pixels.shape[0] - y0)
-    left, right = max(0, -x0), min(cols, pixels.shape[1] - x0)
-    total = 0.0
-    for i in range(top, bottom):
-        for j in range(left, right):
-            total += pixels[y0 + i, x0 + j]
-    level = np.float32(total / max((bottom - top) * (right - left), 1))
-    tile[:] = 0
-    for i in range(top, bottom):
-        for j in range(left, right):
-            tile[i, j] = pixels[y0 + i, x0 + j] - level
-
-
-@njit(**SERIAL)
-def _load_masked_tile(pixels, valid, tile, weight, y0, x0):
-    """As `_load_tile`, 0 also where a pixel is invalid; weight = 1 where valid. Were all pixels valid?"""
-    rows, cols = tile.shape
-    tile[:] = 0
-    weight[:] = 0
-    total = 0.0
-    count = 0
-    for i in range(max(0, -y0), min(rows, pixels.shape[0] - y0)):
-        for j in range(max(0, -x0), min(cols, pixels.shape[1] - x0)):
-            if valid[y0 + i, x0 + j]:
-                weight[i, j] = 1
-                tile[i, j] = pixels[y0 + i, x0 + j]
-                total += tile[i, j]
-                count += 1
-    level = total / max(count, 1)
-    for i in range(rows):
-        for j in range(cols):
-            tile[i, j] -= weight[i, j] * level
-    return count == rows * cols
-
-
-@njit(**SERIAL)
-def _integrate(tile, sums, squares):
+def integrate(tile, sums, squares):
     """Integral images of a tile and of its square: entry (i, j) is the sum over rows < i, columns < j."""
     rows, cols = tile.shape
     sums[0, :] = 0
@@ -240,16 +316,67 @@ def _rectangle_statistics(sums, squares, top, bottom, left, right, flat):
 
 
 @njit(**SERIAL)
-def _line_statistics(sums, squares, top, bottom, length, step, flat, mean, scale):
+def _line_statistics(sums, squares, top, bottom, length, step, phases, flat, mean, scale, to):
     """Statistics of the rectangles `length` wide, every `step` columns, in the rows [top, bottom).
 
-    Number k stands at [k % phases, k // phases], so that patches a stride apart lie side by side.
+    Number k stands at to + (k % phases) * n + k // phases, so that patches a stride apart lie side by side.
     """
-    phases = mean.shape[0]
-    for k in range((sums.shape[1] - 1 - length) // step + 1):
+    n_rectangles = (sums.shape[1] - 1 - length) // step + 1
+    n = (n_rectangles - 1) // phases + 1
+    for k in range(n_rectangles):
         m, f = _rectangle_statistics(sums, squares, top, bottom, k * step, k * step + length, flat)
-        mean[k % phases, k // phases] = m
-        scale[k % phases, k // phases] = f
+        at = to + (k % phases) * n + k // phases
+        mean[at] = m
+        scale[at] = f
+
+
+@njit(**SERIAL)
+def whole_statistics(sums, squares, size, step, phases, flat, line, whole):
+    """Statistics of all whole patches of a tile, every `step` pixels; whole (2, n_lines * line) float32."""
+    for k in range(whole.shape[1] // line):
+        _line_statistics(
+            sums, squares, k * step[0], k * step[0] + size[0], size[1], step[1], phases, flat,
+            whole[0], whole[1], k * line,
+        )  # fmt: skip
+
+
+@njit(**SERIAL)
+def _cut_statistics(sums, squares, spans, d, size, step, phases, flat, line, cut):
+    """Statistics of the patches in rows cut by the border, for the row shift d: valid for every column shift.
+
+    spans (n_rows, 2) = first and last row common to both patches; cut (4, n_rows * line): mean and scale of
+    the patch, mean and scale of the shifted one.
+    """
+    for i in range(spans.shape[0]):
+        top, bottom = spans[i, 0], spans[i, 1]
+        if 0 < bottom - top < size[0]:
+            for k in range(2):
+                _line_statistics(
+                    sums, squares, top + k * d, bottom + k * d, size[1], step[1], phases, flat,
+                    cut[2 * k], cut[2 * k + 1], i * line,
+                )  # fmt: skip
+
+
+@njit(**SERIAL)
+def _side_statistics(sums, squares, left, right, e, size, step, flat, tables):
+    """Statistics of patches cut by the left or right border, every step[0] rows; tables (4, n_lines)."""
+    for k in range(tables.shape[1]):
+        top, bottom = k * step[0], k * step[0] + size[0]
+        tables[0, k], tables[1, k] = _rectangle_statistics(sums, squares, top, bottom, left, right, flat)
+        tables[2, k], tables[3, k] = _rectangle_statistics(sums, squares, top, bottom, left + e, right + e, flat)
+
+
+@njit(**SERIAL)
+def _common_span(start, size, shift, begin, end):
+    """The part of [start, start + size) that lies in [begin, end) and still does after the shift."""
+    return max(max(start, begin), begin - shift), min(min(start + size, end), end - shift)
+
+
+@njit(**SERIAL)
+def _row_spans(spans, reach, stride, size, d, top, bottom):
+    """Rows common to the patch and its copy shifted by d, for every row of grid points of a tile."""
+    for i in range(spans.shape[0]):
+        spans[i, 0], spans[i, 1] = _common_span(reach + i * stride, size, d, top, bottom)
 
 
 # --- finishing: from sums to Pearson's coefficient -------------------------------------------------------
@@ -269,272 +396,238 @@ def _pearson(n, sum_a, sum_b, sum_aa, sum_bb, sum_ab, flat, same):
 
 
 @njit(**SERIAL)
-def _clipped(r):
-    return min(ONE, max(-ONE, r))
+def _score(sum_ab, n, mean_a, scale_a, mean_b, scale_b, same):
+    """Pearson's coefficient from means and norms: (sum ab - n mean_a mean_b) / (norm_a norm_b)."""
+    if same:
+        return ONE if scale_a > ZERO else ZERO
+    return min(ONE, max(-ONE, (sum_ab - n * mean_a * mean_b) * (scale_a * scale_b)))
 
 
 @njit(**SERIAL)
-def _common_span(start, size, shift, begin, end):
-    """The part of [start, start + size) that lies in [begin, end) and still does after the shift."""
-    return max(start, begin, begin - shift), min(start + size, end, end - shift)
-
-
-@njit(**SERIAL)
-def _score_line(products, to, n, mean_a, scale_a, a, mean_b, scale_b, b, same, width):
-    """Sums of products become scores, side by side: (sum ab - n mean_a mean_b) / (norm_a norm_b)."""
+def _score_line(sums, to, n, mean_a, scale_a, a, mean_b, scale_b, b, same, width):
+    """Sums of products become scores, side by side."""
     if same:
         for j in range(width):
-            products[to + j] = ONE if scale_a[a + j] > ZERO else ZERO
+            sums[to + j] = ONE if scale_a[a + j] > ZERO else ZERO
     else:
         for j in range(width):
-            covariance = products[to + j] - n * mean_a[a + j] * mean_b[b + j]
-            products[to + j] = _clipped(covariance * (scale_a[a + j] * scale_b[b + j]))
+            covariance = sums[to + j] - n * mean_a[a + j] * mean_b[b + j]
+            sums[to + j] = min(ONE, max(-ONE, covariance * (scale_a[a + j] * scale_b[b + j])))
 
 
 @njit(**SERIAL)
-def _border_tables(sums, squares, spans, d, size, step, flat, tables):
-    """Statistics of the patches in rows cut by the border, for the row shift d: valid for every column shift.
-
-    spans (n_rows, 2) = first and last row common to both patches; tables (4, n_rows, phases, n).
-    """
-    for i in range(spans.shape[0]):
-        top, bottom = spans[i, 0], spans[i, 1]
-        if 0 < bottom - top < size[0]:
-            _line_statistics(sums, squares, top, bottom, size[1], step[1], flat, tables[0, i], tables[1, i])
-            _line_statistics(
-                sums, squares, top + d, bottom + d, size[1], step[1], flat, tables[2, i], tables[3, i]
-            )
-
-
-@njit(**SERIAL)
-def _side_tables(sums, squares, left, right, e, size, step, flat, tables):
-    """Statistics of patches cut by the left or right border, every step[0] rows; tables (4, n)."""
-    for k in range((sums.shape[0] - 1 - size[0]) // step[0] + 1):
-        top, bottom = k * step[0], k * step[0] + size[0]
-        m, f = _rectangle_statistics(sums, squares, top, bottom, left, right, flat)
-        tables[0, k], tables[1, k] = m, f
-        m, f = _rectangle_statistics(sums, squares, top, bottom, left + e, right + e, flat)
-        tables[2, k], tables[3, k] = m, f
-
-
-@njit(**SERIAL)
-def _corner_score(sums, squares, span, d, e, sum_ab, flat):
-    """Score over the rectangle (top, bottom, left, right) of pixels inside the image at both ends."""
-    top, bottom, left, right = span
-    n = (bottom - top) * (right - left)
+def _side_score(sum_ab, y, left, right, d, e, size, step, tables, row_span, integrals, flat):
+    """Score of a patch whose columns are cut by the border, at row y of the tile."""
+    n_rows, n = row_span[1] - row_span[0], (row_span[1] - row_span[0]) * (right - left)
+    if n_rows <= 0 or right <= left or 2 * n < size[0] * size[1]:
+        return np.float32(np.nan)
+    same = d == 0 and e == 0
+    if n_rows == size[0]:
+        here, there = y // step[0], (y + d) // step[0]
+        return _score(
+            sum_ab, np.float32(n), tables[0, here], tables[1, here], tables[2, there], tables[3, there], same
+        )  # fmt: skip
+    # a corner of the image
+    sums, squares = integrals
+    top, bottom = row_span[0], row_span[1]
     m_a, f_a = _rectangle_statistics(sums, squares, top, bottom, left, right, flat)
     m_b, f_b = _rectangle_statistics(sums, squares, top + d, bottom + d, left + e, right + e, flat)
-    if d == 0 and e == 0:
-        return ONE if f_a > 0 else ZERO
-    return _clipped(np.float32((sum_ab - n * m_a * m_b) * (f_a * f_b)))
+    return np.float32(_score(np.float64(sum_ab), np.float64(n), m_a, f_a, m_b, f_b, same))
 
 
 @njit(**SERIAL)
-def _store(scores, place, d, e, out, which):
-    """Write the scores of a tile, moved by (d, e) grid points, where they lie inside out[which] (h, w)."""
-    _, height, width = out.shape
+def _store(scores, pitch, place, d, e, out, height, width, which):
+    """Write the scores of a tile, moved by (d, e) grid points, where they lie inside map `which` of out."""
     _, _, n_rows, n_cols = place
     first_row, first_col = place[0] + d, place[1] + e
-    flat_out = out.reshape(-1)
     left = max(0, -first_col)
     n = min(n_cols, width - first_col) - left
     for i in range(max(0, -first_row), min(n_rows, height - first_row)):
-        to, a = U(((which * height) + first_row + i) * width + first_col + left), U(i * n_cols + left)
+        to, a = U(((which * height) + first_row + i) * width + first_col + left), U(i * pitch + left)
         for j in range(U(max(n, 0))):
-            flat_out[to + j] = scores[a + j]
+            out[to + j] = scores[a + j]
 
 
 @njit(**SERIAL)
-def _place(tile, first, stride, size, reach):
-    """Position of a tile's first pixel in the image."""
-    return (
-        first[0] + tile[0] * stride - size[0] // 2 - reach[0],
-        first[1] + tile[1] * stride - size[1] // 2 - reach[1],
-    )
-
-
-@njit(**SERIAL)
-def box_tile(pixels, place, first, stride, size, reach, step, plan, flat, out):
+def box_tile(tile, tile_pitch, integrals, span, place, geometry, step, plan, flat, work, out, out_shape):
     """Scores of every translation at the grid points of a tile of an image without invalid pixels.
 
-    pixels (H, W) float32; place = first grid row, first grid column, rows, columns (may reach beyond the
-    grid); first = position of grid point (0, 0); reach = largest |shift| per axis; step = spacing at which
-    patch statistics are needed; plan = shifts (n, 2) ordered by rows, index of each in out, index of the
-    opposite shift or -1, number of each column shift; out (N, h, w) float32, NaN where nothing is written.
+    tile flat float32, rows `tile_pitch` apart, 0 outside the image = span (top, bottom, left, right);
+    integrals from `integrate`; place = first grid row, first grid column, rows, columns; geometry = stride,
+    patch rows, patch columns, largest |shift| of rows and columns; step = spacing at which patch statistics
+    are needed; plan = shifts (n, 2) ordered by rows, index of each in out, index of the opposite shift or
+    -1, number of each column shift; work = `gpuseg.engines.cpu._box_work`; out flat (N, h, w) float32.
     """
     shifts, index, mirror, column_shift = plan
+    whole, cut, side, side_known, row_spans, lines, rows, scores = work
+    stride, n_patch_rows, n_patch_cols, reach_row, reach_col = geometry
+    size = (n_patch_rows, n_patch_cols)
     n_rows, n_cols = place[2], place[3]
-    rows = (n_rows - 1) * stride + size[0] + 2 * reach[0]
-    cols = _padded(n_cols, stride, size[1]) + 2 * reach[1]
-    tile = np.empty((rows, cols), np.float32)
-    y0, x0 = _place(place, first, stride, size, reach)
-    _load_tile(pixels, tile, y0, x0)
-    sums = np.empty((rows + 1, cols + 1))
-    squares = np.empty((rows + 1, cols + 1))
-    _integrate(tile, sums, squares)
-
-    # statistics of whole patches: [what, row, phase, column // phases], and the same of cut ones
+    pitch = scores.size // n_rows
     phases = stride // step[1]
-    n_lines, n_side = (rows - size[0]) // step[0] + 1, ((cols - size[1]) // step[1]) // phases + 1
-    whole = np.zeros((2, n_lines, phases, n_side), np.float32)
-    for k in range(n_lines):
-        top = k * step[0]
-        _line_statistics(
-            sums, squares, top, top + size[0], size[1], step[1], flat, whole[0, k], whole[1, k]
-        )  # fmt: skip
-    cut = np.empty((4, n_rows, phases, n_side), np.float32)
-    side = np.empty((column_shift.max() + 1, n_cols, 4, n_lines), np.float32)
-    whole_mean, whole_scale = whole[0].reshape(-1), whole[1].reshape(-1)
-    cut_mean_a, cut_scale_a = cut[0].reshape(-1), cut[1].reshape(-1)
-    cut_mean_b, cut_scale_b = cut[2].reshape(-1), cut[3].reshape(-1)
-    side_known = np.zeros((column_shift.max() + 1, n_cols), np.bool_)
-
-    flat_tile = tile.reshape(-1)
-    scratch = _scratch(stride, size, n_rows, n_cols, tile)
-    scores = np.zeros((n_rows, n_cols), np.float32)
-    flat_scores = scores.reshape(-1)
-    row_spans = np.zeros((n_rows, 2), np.int64)
-    d_known = reach[0] + 1
+    line = cut.shape[1] // n_rows
+    d_known = reach_row + 1
     for k in range(index.size):
         d, e = shifts[k, 0], shifts[k, 1]
         same = d == 0 and e == 0
         if not same:
-            _box_sums(flat_tile, flat_tile, cols, reach, (d, e), stride, size, scratch, flat_scores)
+            _box_sums(tile, tile, tile_pitch, (d, e), geometry, n_rows, pitch, lines, rows, scores)
         if d != d_known:
-            for i in range(n_rows):
-                y = reach[0] + i * stride
-                row_spans[i] = _common_span(y, size[0], d, max(0, -y0), min(rows, pixels.shape[0] - y0))
-            _border_tables(sums, squares, row_spans, d, size, step, flat, cut)
+            _row_spans(row_spans, reach_row, stride, n_patch_rows, d, span[0], span[1])
+            _cut_statistics(integrals[0], integrals[1], row_spans, d, size, step, phases, flat, line, cut)
             d_known = d
-        begin, end = n_cols, 0  # columns of patches inside the image at both ends
-        for j in range(n_cols):
-            x = reach[1] + j * stride
-            left, right = _common_span(x, size[1], e, max(0, -x0), min(cols, pixels.shape[1] - x0))
-            if right - left == size[1]:
-                begin, end = min(begin, j), j + 1
-        a, b = reach[1] // step[1], (reach[1] + e) // step[1]
+        # columns of patches inside the image at both ends: from x >= span[2] and x + e >= span[2] on
+        begin = min(n_cols, max(0, -(-(max(span[2], span[2] - e) - reach_col) // stride)))
+        end = max(begin, min(n_cols, (min(span[3], span[3] - e) - n_patch_cols - reach_col) // stride + 1))
+        a, b = reach_col // step[1], (reach_col + e) // step[1]
+        at_a = (a % phases) * (line // phases) + a // phases + begin
+        at_b = (b % phases) * (line // phases) + b // phases + begin
         for i in range(n_rows):
             n_common = row_spans[i, 1] - row_spans[i, 0]
-            if 2 * n_common < size[0]:
-                scores[i, :] = np.nan
-            elif begin < end:
-                n = np.float32(n_common * size[1])
-                at_a = (a % phases) * n_side + a // phases + begin
-                at_b = (b % phases) * n_side + b // phases + begin
-                y, line = reach[0] + i * stride, phases * n_side
-                if n_common == size[0]:
-                    at_a += (y // step[0]) * line
-                    at_b += ((y + d) // step[0]) * line
-                    mean_a, scale_a, mean_b, scale_b = whole_mean, whole_scale, whole_mean, whole_scale
-                else:
-                    at_a += i * line
-                    at_b += i * line
-                    mean_a, scale_a, mean_b, scale_b = cut_mean_a, cut_scale_a, cut_mean_b, cut_scale_b
-                _score_line(
-                    flat_scores, U(i * n_cols + begin), n, mean_a, scale_a, U(at_a), mean_b, scale_b, U(at_b),
-                    same, U(end - begin),
-                )  # fmt: skip
+            y, to = reach_row + i * stride, U(i * pitch + begin)
+            n, width = np.float32(n_common * n_patch_cols), U(end - begin)
+            if 2 * n_common < n_patch_rows:
+                for j in range(width):
+                    scores[to + j] = np.nan
+            elif n_common == n_patch_rows:
+                here, there = U(y // step[0] * line + at_a), U((y + d) // step[0] * line + at_b)
+                _score_line(scores, to, n, whole[0], whole[1], here, whole[0], whole[1], there, same, width)
+            else:
+                here, there = U(i * line + at_a), U(i * line + at_b)
+                _score_line(scores, to, n, cut[0], cut[1], here, cut[2], cut[3], there, same, width)
         for j in range(n_cols):
             if begin <= j < end:
                 continue
-            x = reach[1] + j * stride
-            left, right = _common_span(x, size[1], e, max(0, -x0), min(cols, pixels.shape[1] - x0))
-            if 2 * (right - left) < size[1]:
-                scores[:, j] = np.nan
-                continue
+            left, right = _common_span(reach_col + j * stride, n_patch_cols, e, span[2], span[3])
             tables = side[column_shift[k], j]
-            if not side_known[column_shift[k], j]:
-                _side_tables(sums, squares, left, right, e, size, step, flat, tables)
+            if 2 * (right - left) >= n_patch_cols and not side_known[column_shift[k], j]:
+                _side_statistics(integrals[0], integrals[1], left, right, e, size, step, flat, tables)
                 side_known[column_shift[k], j] = True
             for i in range(n_rows):
-                n_common = row_spans[i, 1] - row_spans[i, 0]
-                n = n_common * (right - left)
-                if 2 * n < size[0] * size[1] or n_common <= 0:
-                    scores[i, j] = np.nan
-                elif n_common == size[0]:
-                    y = reach[0] + i * stride
-                    here, there = y // step[0], (y + d) // step[0]
-                    if same:
-                        scores[i, j] = ONE if tables[1, here] > ZERO else ZERO
-                    else:
-                        scores[i, j] = _clipped(
-                            (scores[i, j] - np.float32(n) * tables[0, here] * tables[2, there])
-                            * (tables[1, here] * tables[3, there])
-                        )
-                else:
-                    span = (row_spans[i, 0], row_spans[i, 1], left, right)
-                    scores[i, j] = _corner_score(sums, squares, span, d, e, scores[i, j], flat)
-        _store(flat_scores, place, 0, 0, out, index[k])
+                scores[i * pitch + j] = _side_score(
+                    scores[i * pitch + j], reach_row + i * stride, left, right, d, e, size, step, tables,
+                    row_spans[i], integrals, flat,
+                )  # fmt: skip
+        _store(scores, pitch, place, 0, 0, out, out_shape[0], out_shape[1], index[k])
         if mirror[k] >= 0:
-            _store(flat_scores, place, d // stride, e // stride, out, mirror[k])
+            _store(scores, pitch, place, d // stride, e // stride, out, out_shape[0], out_shape[1], mirror[k])
 
 
 @njit(**SERIAL)
-def masked_box_tile(pixels, valid, place, first, stride, size, reach, plan, flat, out):
-    """Scores of a tile with invalid pixels: masked Pearson from six box sums in float64; see `box_tile`."""
+def window_tile(tile, tile_pitch, integrals, span, place, geometry, window, cells, flat, work, out, out_shape):
+    """As `box_tile`, for all shifts of a window without gaps: row shifts, first column shift, index.
+
+    index (row shifts, column shifts) = place of each in out; cells as in `_lane_sums`.
+    """
+    d_all, e0, index = window
+    whole, cut, side, side_known, row_spans, lines, rows, sums = work
+    stride, n_patch_rows, n_patch_cols, reach_row, reach_col = geometry
+    size, step = (n_patch_rows, n_patch_cols), (1, 1)
+    n_rows, n_cols, n_e = place[2], place[3], index.shape[1]
+    lanes = sums.size // (n_rows * n_cols)
+    line = cut.shape[1] // n_rows
+    height, width = out_shape
+    for k in range(d_all.size):
+        d = d_all[k]
+        _lane_sums(tile, tile_pitch, d, e0, geometry, cells, n_rows, n_cols, lanes, lines, rows, sums)
+        _row_spans(row_spans, reach_row, stride, n_patch_rows, d, span[0], span[1])
+        _cut_statistics(integrals[0], integrals[1], row_spans, d, size, step, 1, flat, line, cut)
+        for i in range(n_rows):
+            y, n_common = reach_row + i * stride, row_spans[i, 1] - row_spans[i, 0]
+            is_whole = n_common == n_patch_rows
+            n = np.float32(n_common * n_patch_cols)
+            mean_a, scale_a = (whole[0], whole[1]) if is_whole else (cut[0], cut[1])
+            mean_b, scale_b = (whole[0], whole[1]) if is_whole else (cut[2], cut[3])
+            line_a, line_b = (y * line, (y + d) * line) if is_whole else (i * line, i * line)
+            for j in range(n_cols):
+                x = reach_col + j * stride
+                to, a, b = (i * n_cols + j) * lanes, line_a + x, line_b + x + e0
+                # column shifts that leave the patch and its copy whole
+                inside = span[2] <= x <= span[3] - n_patch_cols
+                begin = min(n_e, max(0, span[2] - x - e0)) if inside else n_e
+                end = max(begin, min(n_e, span[3] - n_patch_cols - x - e0 + 1)) if inside else n_e
+                if 2 * n_common < n_patch_rows:
+                    for e in range(U(to), U(to + n_e)):
+                        sums[e] = np.nan
+                    continue
+                m, f, first = mean_a[a], scale_a[a], U(to + begin)
+                for e in range(U(end - begin)):
+                    covariance = sums[first + e] - n * m * mean_b[U(b + begin) + e]
+                    sums[first + e] = min(ONE, max(-ONE, covariance * (f * scale_b[U(b + begin) + e])))
+                if d == 0 and begin <= -e0 < end:
+                    sums[to - e0] = ONE if f > ZERO else ZERO
+                for e in range(n_e):
+                    if begin <= e < end:
+                        continue
+                    left, right = _common_span(x, n_patch_cols, e0 + e, span[2], span[3])
+                    if 2 * (right - left) >= n_patch_cols and not side_known[e, j]:
+                        _side_statistics(
+                            integrals[0], integrals[1], left, right, e0 + e, size, step, flat, side[e, j]
+                        )  # fmt: skip
+                        side_known[e, j] = True
+                    sums[to + e] = _side_score(
+                        sums[to + e], y, left, right, d, e0 + e, size, step, side[e, j], row_spans[i],
+                        integrals, flat,
+                    )  # fmt: skip
+            for e in range(n_e):
+                to = U((index[k, e] * height + place[0] + i) * width + place[1])
+                a = U(i * n_cols * lanes + e)
+                for j in range(U(n_cols)):
+                    out[to + j] = sums[a + j * U(lanes)]
+
+
+@njit(**SERIAL)
+def masked_box_tile(a, m, aa, tile_pitch, place, geometry, plan, flat, work, out, out_shape):
+    """Scores of a tile with invalid pixels: masked Pearson from six box sums in float64; see `box_tile`.
+
+    a, m, aa flat float64: pixels, 0 where invalid; weights, 1 or 0; squared pixels.
+    """
     shifts, index, mirror, _ = plan
+    sums, lines, rows, scores = work
     n_rows, n_cols = place[2], place[3]
-    rows = (n_rows - 1) * stride + size[0] + 2 * reach[0]
-    pitch = _padded(n_cols, stride, size[1]) + 2 * reach[1]
-    y0, x0 = _place(place, first, stride, size, reach)
-    tile = np.empty((rows, pitch))
-    weight = np.empty((rows, pitch))
-    _load_masked_tile(pixels, valid, tile, weight, y0, x0)
-    a, m = tile.reshape(-1), weight.reshape(-1)
-    aa = a * a
-    sums = np.zeros((6, n_rows * n_cols))
-    scores = np.empty((n_rows, n_cols), np.float32)
-    flat_scores = scores.reshape(-1)
-    scratch = _scratch(stride, size, n_rows, n_cols, a)
+    pitch = scores.size // n_rows
+    half_patch = 0.5 * geometry[1] * geometry[2]
     for k in range(index.size):
         d, e = shifts[k, 0], shifts[k, 1]
-        for which, (p, q) in enumerate(((m, m), (a, m), (m, a), (aa, m), (m, aa), (a, a))):
-            _box_sums(p, q, pitch, reach, (d, e), stride, size, scratch, sums[which])
+        for which in range(6):
+            p = a if which in (1, 5) else aa if which == 3 else m
+            q = a if which in (2, 5) else aa if which == 4 else m
+            _box_sums(p, q, tile_pitch, (d, e), geometry, n_rows, pitch, lines, rows, sums[which])
         for i in range(n_rows):
             for j in range(n_cols):
-                n, s_a, s_b, s_aa, s_bb, s_ab = sums[:, i * n_cols + j]
-                if 2 * n < size[0] * size[1]:
-                    scores[i, j] = np.nan
+                at = i * pitch + j
+                if sums[0, at] < half_patch:
+                    scores[at] = np.nan
                 else:
-                    scores[i, j] = _pearson(n, s_a, s_b, s_aa, s_bb, s_ab, flat, d == 0 and e == 0)
-        _store(flat_scores, place, 0, 0, out, index[k])
+                    scores[at] = _pearson(
+                        sums[0, at], sums[1, at], sums[2, at], sums[3, at], sums[4, at], sums[5, at],
+                        flat, d == 0 and e == 0,
+                    )  # fmt: skip
+        _store(scores, pitch, place, 0, 0, out, out_shape[0], out_shape[1], index[k])
         if mirror[k] >= 0:
-            _store(flat_scores, place, d // stride, e // stride, out, mirror[k])
+            stride = geometry[0]
+            _store(scores, pitch, place, d // stride, e // stride, out, out_shape[0], out_shape[1], mirror[k])
 
 
 # --- the definition, point by point ----------------------------------------------------------------------
 
 
 @njit(**SERIAL)
-def _direct_point(window, weight, whole, size, reach, d, e, flat):
-    """The score of one translation from its definition, in a window of pixels about the grid point."""
-    n = 0.0
-    s_a = s_b = s_aa = s_bb = s_ab = 0.0
-    for i in range(size[0]):
-        a = window[reach[0] + i, reach[1] : reach[1] + size[1]]
-        b = window[reach[0] + i + d, reach[1] + e : reach[1] + e + size[1]]
-        r_a = r_b = r_aa = r_bb = r_ab = 0.0
-        if whole:
-            for j in range(size[1]):
-                u, v = np.float64(a[j]), np.float64(b[j])
-                r_a += u
-                r_b += v
-                r_aa += u * u
-                r_bb += v * v
-                r_ab += u * v
-            n += size[1]
-        else:
-            wa = weight[reach[0] + i, reach[1] : reach[1] + size[1]]
-            wb = weight[reach[0] + i + d, reach[1] + e : reach[1] + e + size[1]]
-            for j in range(size[1]):
-                w = np.float64(wa[j] * wb[j])
-                u, v = w * a[j], w * b[j]
-                n += w
-                r_a += u
-                r_b += v
-                r_aa += u * u
-                r_bb += v * v
-                r_ab += u * v
+def _direct_score(window, weight, size, reach, d, e, flat):
+    """The score of one translation in a window of pixels about the grid point: sums of the sums of rows."""
+    n = s_a = s_b = s_aa = s_bb = s_ab = 0.0
+    for i in range(reach[0], reach[0] + size[0]):
+        r_n = r_a = r_b = r_aa = r_bb = r_ab = 0.0
+        for j in range(reach[1], reach[1] + size[1]):
+            w = weight[i, j] * weight[i + d, j + e]
+            u, v = w * window[i, j], w * window[i + d, j + e]
+            r_n += w
+            r_a += u
+            r_b += v
+            r_aa += u * u
+            r_bb += v * v
+            r_ab += u * v
+        n += r_n
         s_a += r_a
         s_b += r_b
         s_aa += r_aa
@@ -546,18 +639,17 @@ def _direct_point(window, weight, whole, size, reach, d, e, flat):
 
 
 @njit(**SERIAL)
-def direct_row(pixels, valid, grid_row, first, stride, size, reach, shifts, flat, out):
-    """Scores of every translation at the grid points of one row from the definition; see `box_tile`."""
-    height, width = pixels.shape
-    window = np.empty((size[0] + 2 * reach[0], size[1] + 2 * reach[1]))
-    weight = np.empty_like(window)
-    for j in range(out.shape[2]):
-        y0, x0 = _place((grid_row, j), first, stride, size, reach)
-        inside = y0 >= 0 and x0 >= 0 and y0 + window.shape[0] <= height and x0 + window.shape[1] <= width
-        whole = _load_masked_tile(pixels, valid, window, weight, y0, x0) and inside
+def direct_row(pixels, weights, grid_row, columns, stride, size, reach, shifts, flat, out):
+    """Scores of every translation at the grid points of one row, from the definition.
+
+    pixels, weights: float64 bands of the image about this grid row, 0 outside the image; out (N, h, w).
+    """
+    n_window = size[1] + 2 * reach[1]
+    for j in range(columns):
+        x = j * stride
+        window, weight = pixels[:, x : x + n_window], weights[:, x : x + n_window]
         for k in range(shifts.shape[0]):
-            d, e = shifts[k, 0], shifts[k, 1]
-            out[k, grid_row, j] = _direct_point(window, weight, whole, size, reach, d, e, flat)
+            out[k, grid_row, j] = _direct_score(window, weight, size, reach, shifts[k, 0], shifts[k, 1], flat)
 
 
 # --- what is missing -------------------------------------------------------------------------------------
@@ -583,25 +675,25 @@ def _nearest_score(scores, i, j):
 
 
 @njit(**SERIAL)
-def fill_pair(scores, wanted):
-    """Missing scores of two opposite operations (2, h, w), or of one (1, h, w), in place.
+def fill_pair(scores, one, other, wanted):
+    """Missing scores of two opposite operations of (N, h, w), in place; they may be the same.
 
     First from each other, then at the points `wanted` (h, w) from the nearest grid point.
     """
-    n, n_rows, n_cols = scores.shape
+    _, n_rows, n_cols = scores.shape
     missing = 0
     for i in range(n_rows):
         for j in range(n_cols):
-            a, b = scores[0, i, j], scores[n - 1, i, j]
+            a, b = scores[one, i, j], scores[other, i, j]
             if math.isnan(a):
-                scores[0, i, j] = b
+                scores[one, i, j] = b
                 missing += 1
             if math.isnan(b):
-                scores[n - 1, i, j] = a
+                scores[other, i, j] = a
                 missing += 1
     if missing == 0:
         return
-    for k in range(n):
+    for k in (one, other):
         source = scores[k].copy()
         for i in range(n_rows):
             for j in range(n_cols):

@@ -7,7 +7,9 @@ import logging
 import math
 import os
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -18,8 +20,16 @@ from gpuseg.grid import Grid
 
 log = logging.getLogger("gpuseg")
 
+Tile = tuple[int, int, int, int]
+
 TILE = (256, 512)
 """Pixels of a tile (rows, columns): its copy and its box sums stay in the second-level cache."""
+
+WINDOW_TILE = (128, 128)
+"""The same where all column shifts are summed side by side, which needs more memory per pixel."""
+
+FULL_VECTORS = 12
+"""Column shifts from which on it is faster to sum them side by side than one by one."""
 
 BAND = 64
 """Rows converted to float64 at a time: a copy of the whole image would be the largest array of all."""
@@ -35,22 +45,33 @@ def _kernels() -> ModuleType:
     return _cpu_translation
 
 
-def _share_out(kernel: Any, calls: list[tuple[Any, ...]]) -> None:
-    """Run a compiled kernel once per tuple of arguments, on all cores.
+def _share_out(kernel: Any, items: Sequence[Any], arguments: Callable[[Any], tuple[Any, ...]]) -> None:
+    """Run a compiled kernel once per item, with the arguments made for it, on all cores.
 
     Kernels release the GIL and each call writes its own part of the result. Plain threads rather than
     numba's own: they compile in half the time and may be started from several Python threads at once.
     """
-    before = sum(kernel.stats.cache_misses.values())
-    begin = time.perf_counter()
-    kernel(*calls[0])  # compiles or loads, once
-    if sum(kernel.stats.cache_misses.values()) > before:
-        log.info(
-            "compiled the CPU kernel %s in %.1f s; it is kept on disk for later runs",
-            kernel.__name__, time.perf_counter() - begin,
-        )  # fmt: skip
-    for _ in _workers(n_threads()).map(lambda call: kernel(*call), calls[1:]):
+
+    def run(item: Any) -> None:
+        kernel(*arguments(item))
+
+    if len(items) == 0:
+        return
+    if not kernel.signatures:
+        _first_call(kernel, lambda: run(items[0]))
+        items = items[1:]
+    for _ in _workers(n_threads()).map(run, items):
         pass
+
+
+def _first_call(kernel: Any, run: Callable[[], None]) -> None:
+    """Load a kernel from disk, or compile it and say so: it takes seconds, once per machine."""
+    misses = sum(kernel.stats.cache_misses.values())
+    begin = time.perf_counter()
+    run()
+    if sum(kernel.stats.cache_misses.values()) > misses:
+        seconds = time.perf_counter() - begin
+        log.info("compiled the CPU kernel %s in %.1f s; it is kept on disk for later runs", kernel.__name__, seconds)
 
 
 def n_threads() -> int:
@@ -153,45 +174,207 @@ def fill_missing(scores: np.ndarray, opposite: np.ndarray, wanted: np.ndarray) -
     (N, h, w) float32
         `scores` itself.
     """
-    kernel = _kernels().fill_pair
     wanted = np.ascontiguousarray(wanted)
-    pairs = [(k, int(m)) for k, m in enumerate(opposite) if m == k or m < 0 or m > k]
-    # a view of two operations, however far apart
-    _share_out(kernel, [(scores[k : m + 1 : m - k] if m > k else scores[k : k + 1], wanted) for k, m in pairs])
+    pairs = [(k, max(k, int(m))) for k, m in enumerate(opposite) if m < 0 or m >= k]
+    _share_out(_kernels().fill_pair, pairs, lambda pair: (scores, *pair, wanted))
     return scores
 
 
 def _direct(
     pixels: np.ndarray, valid: np.ndarray | None, grid: Grid, shifts: np.ndarray, radius: tuple[int, int]
 ) -> np.ndarray:
-    valid = np.ones(pixels.shape, np.bool_) if valid is None else np.ascontiguousarray(valid)
+    size, reach, stride = _size(radius), _reach(shifts), grid.stride
     scores = np.empty((len(shifts), *grid.shape), np.float32)
-    rest = (grid.first, grid.stride, _size(radius), _reach(shifts), shifts, FLAT_VARIANCE, scores)
-    _share_out(_kernels().direct_row, [(pixels, valid, row, *rest) for row in range(grid.shape[0])])
+    columns = grid.shape[1]
+    begin = grid.first[1] - radius[1] - reach[1]
+    width = (columns - 1) * stride + size[1] + 2 * reach[1]
+
+    def call(row: int) -> tuple[Any, ...]:
+        corner = grid.first[0] + row * stride - radius[0] - reach[0], begin
+        band, weights = _masked_region(pixels, valid, corner, (size[0] + 2 * reach[0], width))
+        return band, weights, row, columns, stride, size, reach, shifts, FLAT_VARIANCE, scores
+
+    _share_out(_kernels().direct_row, range(grid.shape[0]), call)
     return scores
 
 
 def _box(
     pixels: np.ndarray, valid: np.ndarray | None, grid: Grid, shifts: np.ndarray, radius: tuple[int, int]
 ) -> np.ndarray:
-    stride, size, reach = grid.stride, _size(radius), _reach(shifts)
-    plan = _plan(shifts, stride)
-    # patches at r + shift, seen from r: their spacing tells at which positions means and norms are needed
-    step = tuple(int(np.gcd.reduce([stride, *shifts[:, axis]])) for axis in (0, 1))
-    beyond = tuple(r // stride if (plan[2] >= 0).any() and f >= stride else 0 for r, f in zip(reach, grid.first, strict=True))
+    size, reach = _size(radius), _reach(shifts)
+    window = _window(shifts) if valid is None else None
+    plan = _plan(shifts, grid.stride)
     scores = np.empty((len(shifts), *grid.shape), np.float32)
-    scores[plan[2][plan[2] >= 0]] = np.nan  # these are written only where the opposite end is on the grid
-    clean, masked = [], []
-    for place in _tiles(grid, beyond):
-        if valid is None or valid[_pixels_of(place, grid, size, reach)].all():
-            clean.append((pixels, place, grid.first, stride, size, reach, step, plan, FLAT_VARIANCE, scores))
-        else:
-            masked.append((pixels, valid, place, grid.first, stride, size, reach, plan, FLAT_VARIANCE, scores))
-    if clean:
-        _share_out(_kernels().box_tile, clean)
-    if masked:
-        _share_out(_kernels().masked_box_tile, masked)
+    beyond = (0, 0)
+    if window is None:
+        mirrored = plan[2][plan[2] >= 0]
+        scores[mirrored] = np.nan  # these are written only where the opposite end is on the grid
+        if mirrored.size:
+            beyond = tuple(r // grid.stride if f >= grid.stride else 0 for r, f in zip(reach, grid.first, strict=True))
+    box = _Box(pixels, valid, grid, size, reach, shifts, plan, window, scores)
+    tiles = _tiles(grid, beyond, TILE if window is None else WINDOW_TILE)
+    masked = [tile for tile in tiles if valid is not None and not valid[box.pixels_of(tile)].all()]
+    clean = [tile for tile in tiles if tile not in masked]
+    if window is not None:
+        _share_out(_kernels().window_tile, clean, box.window_call)
+    else:
+        _share_out(_kernels().box_tile, clean, box.call)
+        _share_out(_kernels().masked_box_tile, masked, box.masked_call)
     return scores
+
+
+@dataclass(frozen=True)
+class _Box:
+    """Everything a tile of the box sums is made of; its methods lay out the arguments of the kernels."""
+
+    pixels: np.ndarray
+    valid: np.ndarray | None
+    grid: Grid
+    size: tuple[int, int]
+    reach: tuple[int, int]
+    shifts: np.ndarray
+    plan: tuple[np.ndarray, ...]
+    window: tuple[np.ndarray, int, np.ndarray] | None
+    scores: np.ndarray
+
+    @property
+    def geometry(self) -> tuple[int, int, int, int, int]:
+        return self.grid.stride, *self.size, *self.reach
+
+    @property
+    def out(self) -> tuple[np.ndarray, tuple[int, int]]:
+        return self.scores.reshape(-1), self.grid.shape
+
+    def corner(self, tile: Tile) -> tuple[int, int]:
+        """Position in the image of the first pixel that the tile's scores depend on."""
+        row, col = (
+            self.grid.first[a] + tile[a] * self.grid.stride - self.size[a] // 2 - self.reach[a] for a in (0, 1)
+        )
+        return row, col
+
+    def extent(self, axis: int, n_points: int) -> int:
+        """Pixels that the scores of so many grid points depend on."""
+        return (n_points - 1) * self.grid.stride + self.size[axis] + 2 * self.reach[axis]
+
+    def pixels_of(self, tile: Tile) -> tuple[slice, slice]:
+        begin = self.corner(tile)
+        end = [begin[a] + self.extent(a, tile[2 + a]) for a in (0, 1)]
+        return slice(max(begin[0], 0), max(end[0], 0)), slice(max(begin[1], 0), max(end[1], 0))
+
+    def call(self, tile: Tile) -> tuple[Any, ...]:
+        stride, n_rows = self.grid.stride, tile[2]
+        pitch = _points_pitch(tile[3], stride, self.size[1])
+        # patches at r + shift, seen from r: their spacing tells at which positions statistics are needed
+        step = tuple(int(np.gcd.reduce([stride, *self.shifts[:, axis]])) for axis in (0, 1))
+        known = self._known(tile, pitch * stride + 2 * self.reach[1], step, stride // step[1], int(self.plan[3].max()) + 1)
+        lines, rows = _box_scratch(pitch, stride, self.size[0], np.float32)
+        work = (*known[-1], lines, rows, np.zeros(n_rows * pitch, np.float32))
+        return *known[:-1], tile, self.geometry, step, self.plan, FLAT_VARIANCE, work, *self.out
+
+    def window_call(self, tile: Tile) -> tuple[Any, ...]:
+        assert self.window is not None
+        stride, (n_rows, n_cols) = self.grid.stride, tile[2:]
+        lanes = -(-self.window[2].shape[1] // 16) * 16
+        width = self.extent(1, n_cols + 1) + lanes
+        known = self._known(tile, width, (1, 1), 1, self.window[2].shape[1])
+        half = (n_cols + self.size[1] // stride) * lanes
+        lines = np.empty((2 + max(self.size[0] // stride, 1)) * 2 * half, np.float32)
+        row, sums = np.empty(2 * half, np.float32), np.empty(half, np.float32)
+        scores = np.zeros(n_rows * n_cols * lanes, np.float32)
+        work = (*known[-1], lines, (row, sums, sums.copy()), scores)
+        cells = _cells(stride, self.size, width)
+        return *known[:-1], tile, self.geometry, self.window, cells, FLAT_VARIANCE, work, *self.out
+
+    def masked_call(self, tile: Tile) -> tuple[Any, ...]:
+        stride, n_rows = self.grid.stride, tile[2]
+        pitch = _points_pitch(tile[3], stride, self.size[1])
+        width = pitch * stride + 2 * self.reach[1]
+        a, m = _masked_region(self.pixels, self.valid, self.corner(tile), (self.extent(0, n_rows), width))
+        lines, rows = _box_scratch(pitch, stride, self.size[0], np.float64)
+        work = (np.zeros((6, n_rows * pitch)), lines, rows, np.zeros(n_rows * pitch, np.float32))
+        planes = a.ravel(), m.ravel(), (a * a).ravel()
+        return *planes, width, tile, self.geometry, self.plan, FLAT_VARIANCE, work, *self.out
+
+    def _known(
+        self, tile: Tile, width: int, step: tuple[int, ...], phases: int, n_side: int
+    ) -> tuple[Any, ...]:
+        """A tile's pixels, their pitch, integrals and place in the image; then its patches' statistics."""
+        pixels, span = _region(self.pixels, self.corner(tile), (self.extent(0, tile[2]), width))
+        integrals = np.empty((2, pixels.shape[0] + 1, width + 1))
+        kernels = _kernels()
+        kernels.integrate(pixels, integrals[0], integrals[1])
+        n_lines = (pixels.shape[0] - self.size[0]) // step[0] + 1
+        line = (((width - self.size[1]) // step[1]) // phases + 1) * phases
+        whole = np.zeros((2, n_lines * line), np.float32)
+        kernels.whole_statistics(integrals[0], integrals[1], self.size, step, phases, FLAT_VARIANCE, line, whole)
+        cut = np.zeros((4, tile[2] * line), np.float32)
+        side, side_known = np.empty((n_side, tile[3], 4, n_lines), np.float32), np.zeros((n_side, tile[3]), np.bool_)
+        row_spans = np.zeros((tile[2], 2), np.int64)
+        statistics = whole, cut, side, side_known, row_spans
+        return pixels.ravel(), width, (integrals[0], integrals[1]), span, statistics
+
+
+def _region(
+    pixels: np.ndarray, corner: tuple[int, int], shape: tuple[int, int]
+) -> tuple[np.ndarray, tuple[int, int, int, int]]:
+    """A part of the image about its own mean, 0 outside the image; where in it the image lies."""
+    row, col = corner
+    top, bottom = max(0, -row), min(shape[0], pixels.shape[0] - row)
+    left, right = max(0, -col), min(shape[1], pixels.shape[1] - col)
+    source = pixels[row + top : row + bottom, col + left : col + right]
+    region = np.zeros(shape, np.float32)
+    # products of pixels about a local level: no sum is large against the variance it tells of
+    np.subtract(source, np.float32(source.mean(dtype=np.float64)), out=region[top:bottom, left:right])
+    return region, (top, bottom, left, right)
+
+
+def _masked_region(
+    pixels: np.ndarray, valid: np.ndarray | None, corner: tuple[int, int], shape: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `_region` in float64, 0 also where a pixel is invalid; and the weights, 1 where one is valid."""
+    row, col = corner
+    inside = tuple(slice(max(0, -c), min(n, size - c)) for c, n, size in zip(corner, shape, pixels.shape, strict=True))
+    part = tuple(slice(c + s.start, c + s.stop) for c, s in zip((row, col), inside, strict=True))
+    region, weight = np.zeros(shape), np.zeros(shape)
+    weight[inside] = 1 if valid is None else valid[part]
+    region[inside] = pixels[part] * weight[inside]
+    region -= weight * (region.sum() / max(weight.sum(), 1))
+    return region, weight
+
+
+def _points_pitch(n_cols: int, stride: int, length: int) -> int:
+    """Grid columns that a row of a tile has room for: its own, those a patch reaches into, whole vectors."""
+    return -(-(n_cols + length // stride + 1) // 16) * 16
+
+
+def _box_scratch(pitch: int, stride: int, n_patch_rows: int, dtype: Any) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+    at_once = _kernels().ROWS_AT_ONCE
+    lines = np.empty((2 + max(n_patch_rows // stride, 1)) * pitch * stride, dtype)
+    rows, points = np.zeros((2, at_once * pitch * stride), dtype), np.zeros((3, at_once * pitch), dtype)
+    return lines, (rows[0], rows[1], points[0], points[1], points[2])
+
+
+def _cells(stride: int, size: tuple[int, int], pitch: int) -> tuple[np.ndarray, ...]:
+    """Positions of the pixels of a block: its first rows and columns (patch modulo stride) and the others."""
+    parts = [(range(n % stride), range(n % stride, stride)) for n in size]
+    return tuple(
+        np.array([y * pitch + x for y in rows for x in cols], np.int64) for rows in parts[0] for cols in parts[1]
+    )
+
+
+def _window(shifts: np.ndarray) -> tuple[np.ndarray, int, np.ndarray] | None:
+    """Row shifts, first column shift and index (row shifts, column shifts), if the shifts are a window.
+
+    A window holds every column shift from the first to the last for each of its row shifts. Then the column
+    shifts of a pixel lie side by side in memory, which is the fastest way, if they fill the vectors.
+    """
+    d_all, e_all = np.unique(shifts[:, 0]), np.unique(shifts[:, 1])
+    gaps = e_all[-1] - e_all[0] + 1 > e_all.size
+    if gaps or len(shifts) < d_all.size * e_all.size or e_all.size < FULL_VECTORS:
+        return None
+    index = np.empty((d_all.size, e_all.size), np.int64)
+    index[np.searchsorted(d_all, shifts[:, 0]), shifts[:, 1] - e_all[0]] = np.arange(len(shifts))
+    return d_all, int(e_all[0]), index
 
 
 def _size(radius: tuple[int, int]) -> tuple[int, int]:
@@ -220,27 +403,17 @@ def _plan(shifts: np.ndarray, stride: int) -> tuple[np.ndarray, ...]:
     return shifts[compute], np.array(compute), np.array(mirror), column.astype(np.int64)
 
 
-def _tiles(grid: Grid, beyond: tuple[int, ...]) -> list[tuple[int, int, int, int]]:
+def _tiles(grid: Grid, beyond: tuple[int, ...], side: tuple[int, int]) -> list[Tile]:
     """First grid row and column, rows and columns of each tile, `beyond` the grid where asked."""
     spans = []
     for axis in (0, 1):
         begin, end = -beyond[axis], grid.shape[axis] + beyond[axis]
-        side = max(1, TILE[axis] // grid.stride)
+        points = max(1, side[axis] // grid.stride)
         if axis == 0:  # every core has something to do
-            side = min(side, max(1, -(-(end - begin) // n_threads())))
-        n_tiles = max(1, round((end - begin) / side))
-        edges = np.linspace(begin, end, n_tiles + 1).round().astype(int).tolist()
+            points = min(points, max(1, -(-(end - begin) // n_threads())))
+        edges = np.linspace(begin, end, max(1, round((end - begin) / points)) + 1).round().astype(int).tolist()
         spans.append([(a, b - a) for a, b in zip(edges[:-1], edges[1:], strict=True)])
     return [(row, col, n, m) for row, n in spans[0] for col, m in spans[1]]
-
-
-def _pixels_of(
-    place: tuple[int, int, int, int], grid: Grid, size: tuple[int, int], reach: tuple[int, int]
-) -> tuple[slice, slice]:
-    """The pixels that the scores of a tile depend on."""
-    begin = [grid.first[a] + place[a] * grid.stride - size[a] // 2 - reach[a] for a in (0, 1)]
-    end = [begin[a] + (place[2 + a] - 1) * grid.stride + size[a] + 2 * reach[a] for a in (0, 1)]
-    return slice(max(begin[0], 0), max(end[0], 0)), slice(max(begin[1], 0), max(end[1], 0))
 
 
 def _fft(

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from types import ModuleType
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, settings
 
 from gpuseg import arrays
 from gpuseg.checks import check_image, check_mask
+from gpuseg.clustering import KMeans
+from gpuseg.decomposition import PCA
 from gpuseg.descriptors.base import prepare
 from gpuseg.engines import engine_for
 from gpuseg.grid import Grid
@@ -114,6 +117,57 @@ def check_filling(backend, case):
     np.testing.assert_array_equal(backend.filled(case, scores), wanted)
 
 
+# --- what follows the scores -----------------------------------------------------------------------------
+
+
+def table_of_scores(n_samples=400):
+    """(S, 9) float32 about three centres, with variances that fall from axis to axis, and a mean."""
+    rng = np.random.default_rng(0)
+    turn = np.linalg.qr(rng.normal(size=(9, 9)))[0]
+    blobs = 6 * rng.normal(size=(3, 9))[rng.choice(3, n_samples, p=[0.2, 0.5, 0.3])]
+    return ((blobs + rng.normal(size=(n_samples, 9)) * 0.7 ** np.arange(9)) @ turn + 3).astype(np.float32)
+
+
+def check_pca(put):
+    """On a device PCA has the attributes that scikit-learn finds, signs apart, and those of the CPU."""
+    from sklearn.decomposition import PCA as Reference
+
+    samples = table_of_scores()
+    device, host = PCA(5).fit(put(samples)), PCA(5).fit(samples)
+    wanted = Reference(5, svd_solver="full").fit(samples.astype(np.float64))
+    axes, ratio = TOLERANCE["pca", "components"], TOLERANCE["pca", "explained_variance_ratio"]
+    for name in ("components_", "mean_", "explained_variance_", "explained_variance_ratio_"):
+        got = getattr(device, name)
+        assert type(got) is type(put(samples)), name
+        assert got.dtype == getattr(host, name).dtype == np.float32
+        np.testing.assert_allclose(arrays.to_numpy(got), getattr(host, name), rtol=axes, atol=axes, err_msg=name)
+    components = arrays.to_numpy(device.components_)
+    signs = np.sign((components * wanted.components_).sum(1, keepdims=True))
+    np.testing.assert_allclose(components, signs * wanted.components_, atol=axes)
+    np.testing.assert_allclose(arrays.to_numpy(device.explained_variance_ratio_), wanted.explained_variance_ratio_, atol=ratio)
+    there = arrays.to_numpy(device.transform(put(samples)))
+    np.testing.assert_allclose(there, host.transform(samples), atol=axes * np.abs(samples).max())
+    for fraction in (0.5, 0.9):
+        count = Reference(fraction, svd_solver="full").fit(samples.astype(np.float64)).n_components_
+        assert PCA(fraction).fit(put(samples)).n_components_ == count
+
+
+def check_kmeans(put):
+    """On a device k-means finds centres as good as scikit-learn's, and the same each time."""
+    from sklearn.cluster import KMeans as Reference
+
+    samples = table_of_scores()
+    wanted = Reference(3, n_init=10, tol=1e-6, random_state=0).fit(samples.astype(np.float64))
+    first, second = (KMeans(3, n_init=10, random_state=0).fit(put(samples)) for _ in range(2))
+    centers = arrays.to_numpy(first.cluster_centers_)
+    assert first.inertia_ == pytest.approx(wanted.inertia_, rel=1e-4)
+    nearest = naive.distances(wanted.cluster_centers_.T, centers).argmin(0)
+    np.testing.assert_allclose(centers[nearest], wanted.cluster_centers_, atol=1e-3)
+    np.testing.assert_array_equal(arrays.to_numpy(first.labels_), naive.assign(samples.T, centers))
+    assert type(first.labels_) is type(put(samples))
+    assert arrays.to_numpy(second.cluster_centers_).tobytes() == centers.tobytes()
+
+
 # --- images of which something is known ------------------------------------------------------------------
 
 
@@ -213,3 +267,19 @@ def check_normalise(backend, image, valid=None):
     centred = centred / np.abs(centred).max()
     wanted = (centred - centred.mean()) / centred.std()
     np.testing.assert_allclose(got[valid], wanted, rtol=1e-6, atol=1e-6)
+
+
+IMAGES = {
+    "noise": np.random.default_rng(0).normal(size=(9, 7)),
+    "float32 on a level": (np.random.default_rng(0).normal(size=(9, 7)) + 3e4).astype(np.float32),
+    "huge": np.random.default_rng(0).normal(size=(9, 7)) * 1e300,
+    "tiny": np.random.default_rng(0).normal(size=(9, 7)) * 1e-200,
+    "float16 near its end": np.array([[65504, -65504, 60000], [1, 2, 65504]], np.float16),
+    "float32 near its end": np.array([[3e38, -3e38, 1e38], [0, 1, 3e38]], np.float32),
+    "uint16": np.array([[30000, 30001, 30002], [29999, 30005, 30000]], np.uint16),
+    "uint8": np.array([[0, 255, 3], [255, 0, 1]], np.uint8),
+    "int8": np.array([[-128, 127, 3], [100, 0, 1]], np.int8),
+    "bool": np.array([[True, False, False], [True, True, True]]),
+    "int64": np.array([[-(2**62), 2**62, 3], [2**62, 0, 1]], np.int64),
+    "uint64": np.array([[0, 2**63 + 2**40, 3], [2**62, 0, 1]], np.uint64),
+}

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpuseg.clustering import KMeans, assign, certainty, lloyd, seed_centers, squared_distances
-from tests import naive
+from tests import naive, parity
 from tests.strategies import feature_tables
 
 CENTERS = np.array([[0.0, 0.0], [10.0, 1.0], [-4.0, 8.0]])
@@ -183,6 +183,10 @@ def test_kmeans_is_as_good_as_scikit_learn(put, n):
     got = KMeans(n, n_init=10, random_state=0).fit(put(samples))
     assert got.inertia_ == pytest.approx(wanted.inertia_, rel=1e-3)
     np.testing.assert_allclose(matched(host(got.cluster_centers_), wanted.cluster_centers_), wanted.cluster_centers_, atol=0.05)
+
+
+def test_twins_agree(device_space):
+    parity.check_kmeans(device_space)
 
 
 def test_the_same_seed_gives_the_same_bits(put):

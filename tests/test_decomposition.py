@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gpuseg import decomposition
 from gpuseg.decomposition import PCA, check_n_components, covariance_pca, project
-from tests import naive
+from tests import naive, parity
 from tests.strategies import feature_tables
 from tests.tolerances import TOLERANCE
 
@@ -89,18 +89,8 @@ def test_covariance_pca_spans_what_the_svd_spans(values, n):
     assert abs((left**2).sum() - (left_wanted**2).sum()) <= 1e-4 * (values.var(1) * values.shape[1]).sum()
 
 
-def test_twins_agree(samples, emulated_cuda):
-    """scikit-learn on the CPU and the covariance on the GPU: the same attributes, signs included."""
-    cupy = emulated_cuda()
-    host, device = PCA(5).fit(samples), PCA(5).fit(cupy.asarray(samples))
-    assert host.n_components_ == device.n_components_
-    for name in ("components_", "mean_", "explained_variance_", "explained_variance_ratio_"):
-        got = getattr(device, name)
-        assert isinstance(got, cupy.ndarray), name
-        assert got.dtype == getattr(host, name).dtype
-        np.testing.assert_allclose(got.get(), getattr(host, name), rtol=AXES, atol=AXES, err_msg=name)
-    there = device.transform(cupy.asarray(samples))
-    np.testing.assert_allclose(there.get(), host.transform(samples), atol=1e-4)
+def test_twins_agree(device_space):
+    parity.check_pca(device_space)
 
 
 def test_signs_are_fixed(samples, device_space):

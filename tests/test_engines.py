@@ -150,30 +150,14 @@ def test_filling_of_scattered_scores(backend, shape, share):
 
 # --- normalisation ---------------------------------------------------------------------------------------
 
-IMAGES = {
-    "noise": np.random.default_rng(0).normal(size=(9, 7)),
-    "float32 on a level": (np.random.default_rng(0).normal(size=(9, 7)) + 3e4).astype(np.float32),
-    "huge": np.random.default_rng(0).normal(size=(9, 7)) * 1e300,
-    "tiny": np.random.default_rng(0).normal(size=(9, 7)) * 1e-200,
-    "float16 near its end": np.array([[65504, -65504, 60000], [1, 2, 65504]], np.float16),
-    "float32 near its end": np.array([[3e38, -3e38, 1e38], [0, 1, 3e38]], np.float32),
-    "uint16": np.array([[30000, 30001, 30002], [29999, 30005, 30000]], np.uint16),
-    "uint8": np.array([[0, 255, 3], [255, 0, 1]], np.uint8),
-    "int8": np.array([[-128, 127, 3], [100, 0, 1]], np.int8),
-    "bool": np.array([[True, False, False], [True, True, True]]),
-    "int64": np.array([[-(2**62), 2**62, 3], [2**62, 0, 1]], np.int64),
-    "uint64": np.array([[0, 2**63 + 2**40, 3], [2**62, 0, 1]], np.uint64),
-}
-
-
-@pytest.mark.parametrize("name", IMAGES)
+@pytest.mark.parametrize("name", parity.IMAGES)
 def test_normalised_images(backend, name):
-    parity.check_normalise(backend, IMAGES[name])
+    parity.check_normalise(backend, parity.IMAGES[name])
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
 def test_what_is_invalid_does_not_count(backend, value):
-    image = IMAGES["noise"].copy()
+    image = parity.IMAGES["noise"].copy()
     valid = np.random.default_rng(1).random(image.shape) < 0.7
     valid.flat[0] = False
     image[~valid] = value

@@ -23,255 +23,145 @@ ONE = np.float32(1.0)
 
 # --- box sums: for one translation, the sums over all patches of a product image ------------------------
 #
+# A tile is stored by column phase, tile[row, x % stride, x // stride], so that the pixels that follow each
+# other a stride apart lie side by side: sums over blocks of `stride` columns then need no gathering.
+#
 # Arrays are flat here and positions unsigned: a slice would cost an atomic reference count per row, and a
 # signed index a test for negative ones, either of which takes longer than the arithmetic.
 
 
 @njit(**SERIAL)
-def _products(total, to, base, p, a, q, b, pitch, n_rows, width):
-    """total[to:] = total[base:] + sum over `n_rows` rows (`pitch` apart) of p[a:] * q[b:], four rows a pass.
-
-    Without a base (base == to) the sum alone.
-    """
-    fresh = base == to
-    while n_rows >= 4:
-        a1, a2, a3 = a + pitch, a + pitch + pitch, a + pitch + pitch + pitch
-        b1, b2, b3 = b + pitch, b + pitch + pitch, b + pitch + pitch + pitch
-        if fresh:
-            for x in range(width):
-                total[to + x] = (p[a + x] * q[b + x] + p[a1 + x] * q[b1 + x]) + (
-                    p[a2 + x] * q[b2 + x] + p[a3 + x] * q[b3 + x]
-                )
-        elif base != to:
-            for x in range(width):
-                total[to + x] = total[base + x] + (
-                    (p[a + x] * q[b + x] + p[a1 + x] * q[b1 + x])
-                    + (p[a2 + x] * q[b2 + x] + p[a3 + x] * q[b3 + x])
-                )
-        else:
-            for x in range(width):
-                total[to + x] += (p[a + x] * q[b + x] + p[a1 + x] * q[b1 + x]) + (
-                    p[a2 + x] * q[b2 + x] + p[a3 + x] * q[b3 + x]
-                )
-        a, b, base, fresh = a3 + pitch, b3 + pitch, to, False
-        n_rows -= 4
-    for _ in range(n_rows):
-        if fresh:
-            for x in range(width):
-                total[to + x] = p[a + x] * q[b + x]
-        elif base != to:
-            for x in range(width):
-                total[to + x] = total[base + x] + p[a + x] * q[b + x]
-        else:
-            for x in range(width):
-                total[to + x] += p[a + x] * q[b + x]
-        a, b, base, fresh = a + pitch, b + pitch, to, False
+def _add_products(total, to, p, a, q, b, offsets, begin, end, width):
+    """total[to + m] += sum over pairs (u, v) = offsets[begin:end] of p[a + u + m] q[b + v + m], four a pass."""
+    k = begin
+    while k + 4 <= end:
+        a0, a1 = a + U(offsets[k, 0]), a + U(offsets[k + 1, 0])
+        a2, a3 = a + U(offsets[k + 2, 0]), a + U(offsets[k + 3, 0])
+        b0, b1 = b + U(offsets[k, 1]), b + U(offsets[k + 1, 1])
+        b2, b3 = b + U(offsets[k + 2, 1]), b + U(offsets[k + 3, 1])
+        for m in range(width):
+            total[to + m] += (p[a0 + m] * q[b0 + m] + p[a1 + m] * q[b1 + m]) + (
+                p[a2 + m] * q[b2 + m] + p[a3 + m] * q[b3 + m]
+            )
+        k += 4
+    while k < end:
+        a0, b0 = a + U(offsets[k, 0]), b + U(offsets[k, 1])
+        for m in range(width):
+            total[to + m] += p[a0 + m] * q[b0 + m]
+        k += 1
 
 
 @njit(**SERIAL)
-def _add_box(line, spare, begin, length, unit, stride, out, n):
-    """out[j] += sum of every `unit`-th of line[begin + j * stride:], `length` of them, by doubling.
+def _fill(target, to, value, width):
+    for m in range(width):
+        target[to + m] = value
 
-    Spoils both lines.
-    """
-    first = U(begin)
-    offset, step, span = first, U(unit), U((n - 1) * stride + (length - 1) * unit + 1)
+
+@njit(**SERIAL)
+def _copy(target, to, source, a, width):
+    for m in range(width):
+        target[to + m] = source[a + m]
+
+
+@njit(**SERIAL)
+def _add(target, to, source, a, width):
+    for m in range(width):
+        target[to + m] += source[a + m]
+
+
+@njit(**SERIAL)
+def _add_box(line, spare, length, out, to, n):
+    """out[to + j] += sum of line[j : j + length], by doubling; spoils both lines."""
+    offset, step, span = U(0), U(1), U(n + length - 1)
     this, other = line, spare
     while True:
         if length & 1:
-            for j in range(U(n)):
-                out[j] += this[offset + j * U(stride)]
+            _add(out, to, this, offset, U(n))
             offset += step
         length >>= 1
         if length == 0:
             return
         span -= step
-        ahead = first + step
         for x in range(span):  # into the other line: a loop that overlaps itself is not vectorised
-            other[first + x] = this[first + x] + this[ahead + x]
+            other[x] = this[x] + this[x + step]
         this, other = other, this
         step += step
 
 
 @njit(**SERIAL)
-def _box_rows(work, n_rows, length, stride, out, to):
-    """Box sums along `n_rows` rows of column sums at once: out[to + ...] of each row's windows.
+def _patch_line(lines, first, step, slot, target, to, width):
+    """target[to:] = sums over all rows of the patch: end of the last group + this group so far + lead.
 
-    work = (rows one after the other, three more of the same kind), all spoiled. The rows' width is a
-    multiple of the stride, so that all of them together are one row; what reaches from one into the next
-    falls into columns that nobody reads. First blocks of `stride` columns, then the blocks of a patch.
+    The lines of a half stand at first + k * step: k = 0 this group so far, 1 the lead, 2 + slot the blocks.
     """
-    line, spare, blocks, spare_blocks, heads = work
-    n_blocks = length // stride
-    head = length - n_blocks * stride
-    n = n_rows * (line.size // ROWS_AT_ONCE // stride)
-    for j in range(U(n)):
-        heads[j] = 0
-    for k in range(U(head)):
-        for j in range(U(n)):
-            heads[j] += line[k + j * U(stride)]
-    if n_blocks == 0:
-        for j in range(U(n)):
-            out[to + j] = heads[j]
-        return
-    for j in range(U(n)):
-        blocks[j] = heads[j]
-    if stride > head:
-        # the last windows of the last row reach beyond the rows; nobody reads those either
-        _add_box(line, spare, head, stride - head, 1, stride, blocks, n - 1)
-    n -= n_blocks
-    ahead = U(n_blocks)
-    for j in range(U(n)):
-        out[to + j] = heads[ahead + j]
-    _add_box(blocks, spare_blocks, 0, n_blocks, 1, 1, out[to:], n)
-
-
-@njit(**SERIAL)
-def _patch_line(lines, slot, rows, to, width):
-    """rows[to:] = sums over the whole patch: the end of the last group + this group so far + the lead."""
-    prefix, lead, suffix = U(0), width, width + width + U(slot) * width
+    so_far, lead, suffix = first, first + step, first + U(2 + slot) * step
     if slot == 0:
-        for x in range(width):
-            rows[to + x] = lines[prefix + x] + lines[lead + x]
+        for m in range(width):
+            target[to + m] = lines[so_far + m] + lines[lead + m]
     else:
-        for x in range(width):
-            rows[to + x] = (lines[prefix + x] + lines[suffix + x]) + lines[lead + x]
+        for m in range(width):
+            target[to + m] = (lines[so_far + m] + lines[suffix + m]) + lines[lead + m]
 
 
 @njit(**SERIAL)
-def _close_group(lines, n_blocks, width):
-    """The blocks of a complete group become the sums from each of them to the end."""
-    for k in range(n_blocks - 2, 0, -1):
-        to, after = width + width + U(k) * width, width + width + U(k + 1) * width
-        for x in range(width):
-            lines[to + x] += lines[after + x]
+def _box_sums(p, q, shift, geometry, cells, n_rows, pitch, offsets, lines, work, out):
+    """out[i, j] = sum over the patch at tile point (i, j) of p(r) q(r + shift); rows of out `pitch` apart.
 
+    The pixels of a patch are blocks of stride x stride, and the rest at its lower and right edge: products
+    are summed over the first rows and columns of each block (as many as the rest has) and over the others,
+    then blocks over the patch. Along the columns by running sums that start anew every patch length (the
+    end of one group of blocks + the beginning of the next), along the rows by doubling: nothing is ever
+    subtracted, so rounding cannot travel further than a patch.
 
-@njit(**SERIAL)
-def _extend_group(lines, slot, width):
-    """The sum of the group so far goes on by a block."""
-    block = width + width + U(slot) * width
-    if slot == 0:
-        for x in range(width):
-            lines[x] = lines[block + x]
-    else:
-        for x in range(width):
-            lines[x] += lines[block + x]
-
-
-@njit(**SERIAL)
-def _box_sums(p, q, pitch, shift, geometry, n_rows, out_pitch, lines, work, out):
-    """out[i, j] = sum over the patch at tile point (i, j) of p(r) q(r + shift).
-
-    p, q, out are flat, tiles with rows `pitch` apart. Products are summed over blocks of `stride` rows, the
-    blocks over the patch by running sums that start anew every patch length (the end of one group of blocks
-    + the beginning of the next): nothing is ever subtracted, so rounding cannot travel further than a patch,
-    and the cost does not depend on the patch.
+    cells = (row, column) of each pixel of a block and where its four parts end: first rows and columns,
+    first rows, first columns, the others.
     """
     stride, n_patch_rows, n_patch_cols, reach_row, reach_col = geometry
-    rows = work[0]
-    width = U(out_pitch * stride)
-    n_blocks = n_patch_rows // stride
-    head = n_patch_rows - n_blocks * stride  # rows of the patch beyond its last whole block
-    lead = width
-    for x in range(width):
-        lines[x] = 0
-        lines[lead + x] = 0
-    for j in range(n_rows + n_blocks):
-        a = (reach_row + j * stride) * pitch + reach_col
-        b = a + shift[0] * pitch + shift[1]
-        _products(lines, lead, lead, p, U(a), q, U(b), U(pitch), head, width)
-        slot = j % max(n_blocks, 1)
-        i = j - n_blocks  # the row of patches whose blocks were complete with the last turn
+    pixels, ends = cells
+    heads, blocks, spare = work
+    n_down, n_across = n_patch_rows // stride, n_patch_cols // stride
+    width, row_length = U(pitch), stride * pitch
+    half, step = width, width + width  # a line: sums over the first columns, then over the others
+    for k in range(ends[3]):
+        x, z = reach_col + pixels[k, 1], reach_col + pixels[k, 1] + shift[1]
+        offsets[k, 0] = pixels[k, 0] * row_length + x % stride * pitch + x // stride
+        offsets[k, 1] = pixels[k, 0] * row_length + z % stride * pitch + z // stride
+    _fill(lines, U(0), ZERO, step)
+    for j in range(n_rows + n_down):
+        a = U((reach_row + j * stride) * row_length)
+        b = U((reach_row + j * stride + shift[0]) * row_length)
+        _fill(lines, step, ZERO, step)
+        _add_products(lines, step, p, a, q, b, offsets, 0, ends[0], width)
+        _add_products(lines, step + half, p, a, q, b, offsets, ends[0], ends[1], width)
+        slot = j % max(n_down, 1)
+        i = j - n_down  # the row of patches whose blocks were complete with the last turn
         if i >= 0:
             place = i % ROWS_AT_ONCE
-            _patch_line(lines, slot, rows, U(place) * width, width)
+            to = U(place) * width
+            _patch_line(lines, U(0), step, slot, heads, to, width)
+            _patch_line(lines, half, step, slot, blocks, to, width)
             if place == ROWS_AT_ONCE - 1 or i == n_rows - 1:
-                _box_rows(work, place + 1, n_patch_cols, stride, out, U((i - place) * out_pitch))
-        if n_blocks == 0 or i == n_rows - 1:
+                n = (place + 1) * pitch
+                _add(blocks, U(0), heads, U(0), U(n))
+                # all rows as one; what reaches from one into the next falls into columns that nobody reads
+                _copy(out, U((i - place) * pitch), heads, U(n_across), U(n - n_across))
+                if n_across > 0:
+                    _add_box(blocks, spare, n_across, out, U((i - place) * pitch), n - n_across)
+            if i == n_rows - 1:
+                return
+        if n_down == 0:
             continue
-        if slot == 0 and j > 0:
-            _close_group(lines, n_blocks, width)
-        if stride > head:
-            a, b = a + head * pitch, b + head * pitch
-            block = lead + U(slot + 1) * width
-            _products(lines, block, lead, p, U(a), q, U(b), U(pitch), stride - head, width)
-        _extend_group(lines, slot, width)
-
-
-# --- lane sums: the same for all column shifts of a row shift at once -------------------------------------
-
-
-@njit(**SERIAL)
-def _add_cells(total, to, p, a, q, b, offsets, stride, n_cells, lanes):
-    """total[to + m * lanes + e] += sum over offsets of p[a + m * stride + o] q[b + m * stride + o + e].
-
-    One cell of the patch times all pixels that its column shifts e reach, four pixels a pass.
-    """
-    n = offsets.size
-    for m in range(n_cells):
-        here, there, into = a + m * stride, b + m * stride, U(to + m * lanes)
-        k = 0
-        while k + 4 <= n:
-            o0, o1, o2, o3 = offsets[k], offsets[k + 1], offsets[k + 2], offsets[k + 3]
-            c0, c1, c2, c3 = p[U(here + o0)], p[U(here + o1)], p[U(here + o2)], p[U(here + o3)]
-            b0, b1, b2, b3 = U(there + o0), U(there + o1), U(there + o2), U(there + o3)
-            for x in range(U(lanes)):
-                total[into + x] += (c0 * q[b0 + x] + c1 * q[b1 + x]) + (c2 * q[b2 + x] + c3 * q[b3 + x])
-            k += 4
-        while k < n:
-            c0, b0 = p[U(here + offsets[k])], U(there + offsets[k])
-            for x in range(U(lanes)):
-                total[into + x] += c0 * q[b0 + x]
-            k += 1
-
-
-@njit(**SERIAL)
-def _lane_sums(p, pitch, d, e0, geometry, cells, n_rows, n_cols, lanes, lines, work, out):
-    """out[i, j, e] = sum over the patch at tile point (i, j) of p(r) p(r + (d, e0 + e)).
-
-    As `_box_sums`, but side by side stand the column shifts, not the columns: they share their pixels. cells
-    = positions of the pixels of a block: (first rows, first columns), (first rows, other columns), (other
-    rows, first columns), (other rows, other columns), where the first ones are the patch modulo the stride.
-    """
-    stride, n_patch_rows, n_patch_cols, reach_row, reach_col = geometry
-    row, sums, spare = work
-    n_blocks, n_across = n_patch_rows // stride, n_patch_cols // stride
-    n_cells = n_cols + n_across
-    half = n_cells * lanes  # first columns in the first half of a line, other columns in the second
-    width = U(2 * half)
-    lead = width
-    for x in range(width):
-        lines[x] = 0
-    for j in range(n_rows + n_blocks):
-        a = (reach_row + j * stride) * pitch + reach_col
-        b = a + d * pitch + e0
-        for x in range(width):
-            lines[lead + x] = 0
-        _add_cells(lines, int(lead), p, a, p, b, cells[0], stride, n_cells, lanes)
-        _add_cells(lines, int(lead) + half, p, a, p, b, cells[1], stride, n_cells, lanes)
-        slot = j % max(n_blocks, 1)
-        i = j - n_blocks
-        if i >= 0:
-            _patch_line(lines, slot, row, U(0), width)
-            n, to = U(n_cols * lanes), U(i * n_cols * lanes)
-            ahead = U(n_across * lanes)
-            for x in range(n):
-                out[to + x] = row[ahead + x]
-            if n_across > 0:
-                for x in range(U(half)):
-                    sums[x] = row[x] + row[U(half) + x]
-                _add_box(sums, spare, 0, n_across, lanes, 1, out[to:], n_cols * lanes)
-        if n_blocks == 0 or i == n_rows - 1:
-            continue
-        if slot == 0 and j > 0:
-            _close_group(lines, n_blocks, width)
-        block = lead + U(slot + 1) * width
-        for x in range(width):
-            lines[block + x] = lines[lead + x]
-        _add_cells(lines, int(block), p, a, p, b, cells[2], stride, n_cells, lanes)
-        _add_cells(lines, int(block) + half, p, a, p, b, cells[3], stride, n_cells, lanes)
-        _extend_group(lines, slot, width)
+        if slot == 0 and j > 0:  # a group is complete: its blocks become the sums from each of them to the end
+            for k in range(n_down - 2, 0, -1):
+                _add(lines, U(2 + k) * step, lines, U(3 + k) * step, step)
+        block = U(2 + slot) * step
+        _copy(lines, block, lines, step, step)
+        _add_products(lines, block, p, a, q, b, offsets, ends[1], ends[2], width)
+        _add_products(lines, block + half, p, a, q, b, offsets, ends[2], ends[3], width)
+        if slot == 0:
+            _copy(lines, U(0), lines, block, step)
+        else:
+            _add(lines, U(0), lines, block, step)
 
 
 # --- what a tile knows about itself: integrals, the patches' means and norms ------------------------------
@@ -449,17 +339,17 @@ def _store(scores, pitch, place, d, e, out, height, width, which):
 
 
 @njit(**SERIAL)
-def box_tile(tile, tile_pitch, integrals, span, place, geometry, step, plan, flat, work, out, out_shape):
+def box_tile(tile, integrals, span, place, geometry, cells, step, plan, flat, work, out, out_shape):
     """Scores of every translation at the grid points of a tile of an image without invalid pixels.
 
-    tile flat float32, rows `tile_pitch` apart, 0 outside the image = span (top, bottom, left, right);
+    tile flat float32, stored by column phase, 0 outside the image = span (top, bottom, left, right);
     integrals from `integrate`; place = first grid row, first grid column, rows, columns; geometry = stride,
     patch rows, patch columns, largest |shift| of rows and columns; step = spacing at which patch statistics
     are needed; plan = shifts (n, 2) ordered by rows, index of each in out, index of the opposite shift or
     -1, number of each column shift; work = `gpuseg.engines.cpu._box_work`; out flat (N, h, w) float32.
     """
     shifts, index, mirror, column_shift = plan
-    whole, cut, side, side_known, row_spans, lines, rows, scores = work
+    whole, cut, side, side_known, row_spans, offsets, lines, rows, scores = work
     stride, n_patch_rows, n_patch_cols, reach_row, reach_col = geometry
     size = (n_patch_rows, n_patch_cols)
     n_rows, n_cols = place[2], place[3]
@@ -471,7 +361,7 @@ def box_tile(tile, tile_pitch, integrals, span, place, geometry, step, plan, fla
         d, e = shifts[k, 0], shifts[k, 1]
         same = d == 0 and e == 0
         if not same:
-            _box_sums(tile, tile, tile_pitch, (d, e), geometry, n_rows, pitch, lines, rows, scores)
+            _box_sums(tile, tile, (d, e), geometry, cells, n_rows, pitch, offsets, lines, rows, scores)
         if d != d_known:
             _row_spans(row_spans, reach_row, stride, n_patch_rows, d, span[0], span[1])
             _cut_statistics(integrals[0], integrals[1], row_spans, d, size, step, phases, flat, line, cut)
@@ -514,76 +404,13 @@ def box_tile(tile, tile_pitch, integrals, span, place, geometry, step, plan, fla
 
 
 @njit(**SERIAL)
-def window_tile(tile, tile_pitch, integrals, span, place, geometry, window, cells, flat, work, out, out_shape):
-    """As `box_tile`, for all shifts of a window without gaps: row shifts, first column shift, index.
-
-    index (row shifts, column shifts) = place of each in out; cells as in `_lane_sums`.
-    """
-    d_all, e0, index = window
-    whole, cut, side, side_known, row_spans, lines, rows, sums = work
-    stride, n_patch_rows, n_patch_cols, reach_row, reach_col = geometry
-    size, step = (n_patch_rows, n_patch_cols), (1, 1)
-    n_rows, n_cols, n_e = place[2], place[3], index.shape[1]
-    lanes = sums.size // (n_rows * n_cols)
-    line = cut.shape[1] // n_rows
-    height, width = out_shape
-    for k in range(d_all.size):
-        d = d_all[k]
-        _lane_sums(tile, tile_pitch, d, e0, geometry, cells, n_rows, n_cols, lanes, lines, rows, sums)
-        _row_spans(row_spans, reach_row, stride, n_patch_rows, d, span[0], span[1])
-        _cut_statistics(integrals[0], integrals[1], row_spans, d, size, step, 1, flat, line, cut)
-        for i in range(n_rows):
-            y, n_common = reach_row + i * stride, row_spans[i, 1] - row_spans[i, 0]
-            is_whole = n_common == n_patch_rows
-            n = np.float32(n_common * n_patch_cols)
-            mean_a, scale_a = (whole[0], whole[1]) if is_whole else (cut[0], cut[1])
-            mean_b, scale_b = (whole[0], whole[1]) if is_whole else (cut[2], cut[3])
-            line_a, line_b = (y * line, (y + d) * line) if is_whole else (i * line, i * line)
-            for j in range(n_cols):
-                x = reach_col + j * stride
-                to, a, b = (i * n_cols + j) * lanes, line_a + x, line_b + x + e0
-                # column shifts that leave the patch and its copy whole
-                inside = span[2] <= x <= span[3] - n_patch_cols
-                begin = min(n_e, max(0, span[2] - x - e0)) if inside else n_e
-                end = max(begin, min(n_e, span[3] - n_patch_cols - x - e0 + 1)) if inside else n_e
-                if 2 * n_common < n_patch_rows:
-                    for e in range(U(to), U(to + n_e)):
-                        sums[e] = np.nan
-                    continue
-                m, f, first = mean_a[a], scale_a[a], U(to + begin)
-                for e in range(U(end - begin)):
-                    covariance = sums[first + e] - n * m * mean_b[U(b + begin) + e]
-                    sums[first + e] = min(ONE, max(-ONE, covariance * (f * scale_b[U(b + begin) + e])))
-                if d == 0 and begin <= -e0 < end:
-                    sums[to - e0] = ONE if f > ZERO else ZERO
-                for e in range(n_e):
-                    if begin <= e < end:
-                        continue
-                    left, right = _common_span(x, n_patch_cols, e0 + e, span[2], span[3])
-                    if 2 * (right - left) >= n_patch_cols and not side_known[e, j]:
-                        _side_statistics(
-                            integrals[0], integrals[1], left, right, e0 + e, size, step, flat, side[e, j]
-                        )  # fmt: skip
-                        side_known[e, j] = True
-                    sums[to + e] = _side_score(
-                        sums[to + e], y, left, right, d, e0 + e, size, step, side[e, j], row_spans[i],
-                        integrals, flat,
-                    )  # fmt: skip
-            for e in range(n_e):
-                to = U((index[k, e] * height + place[0] + i) * width + place[1])
-                a = U(i * n_cols * lanes + e)
-                for j in range(U(n_cols)):
-                    out[to + j] = sums[a + j * U(lanes)]
-
-
-@njit(**SERIAL)
-def masked_box_tile(a, m, aa, tile_pitch, place, geometry, plan, flat, work, out, out_shape):
+def masked_box_tile(a, m, aa, place, geometry, cells, plan, flat, work, out, out_shape):
     """Scores of a tile with invalid pixels: masked Pearson from six box sums in float64; see `box_tile`.
 
     a, m, aa flat float64: pixels, 0 where invalid; weights, 1 or 0; squared pixels.
     """
     shifts, index, mirror, _ = plan
-    sums, lines, rows, scores = work
+    sums, offsets, lines, rows, scores = work
     n_rows, n_cols = place[2], place[3]
     pitch = scores.size // n_rows
     half_patch = 0.5 * geometry[1] * geometry[2]
@@ -592,7 +419,7 @@ def masked_box_tile(a, m, aa, tile_pitch, place, geometry, plan, flat, work, out
         for which in range(6):
             p = a if which in (1, 5) else aa if which == 3 else m
             q = a if which in (2, 5) else aa if which == 4 else m
-            _box_sums(p, q, tile_pitch, (d, e), geometry, n_rows, pitch, lines, rows, sums[which])
+            _box_sums(p, q, (d, e), geometry, cells, n_rows, pitch, offsets, lines, rows, sums[which])
         for i in range(n_rows):
             for j in range(n_cols):
                 at = i * pitch + j

@@ -25,12 +25,6 @@ Tile = tuple[int, int, int, int]
 TILE = (256, 512)
 """Pixels of a tile (rows, columns): its copy and its box sums stay in the second-level cache."""
 
-WINDOW_TILE = (128, 128)
-"""The same where all column shifts are summed side by side, which needs more memory per pixel."""
-
-FULL_VECTORS = 12
-"""Column shifts from which on it is faster to sum them side by side than one by one."""
-
 BAND = 64
 """Rows converted to float64 at a time: a copy of the whole image would be the largest array of all."""
 
@@ -202,24 +196,18 @@ def _box(
     pixels: np.ndarray, valid: np.ndarray | None, grid: Grid, shifts: np.ndarray, radius: tuple[int, int]
 ) -> np.ndarray:
     size, reach = _size(radius), _reach(shifts)
-    window = _window(shifts) if valid is None else None
     plan = _plan(shifts, grid.stride)
     scores = np.empty((len(shifts), *grid.shape), np.float32)
-    beyond = (0, 0)
-    if window is None:
-        mirrored = plan[2][plan[2] >= 0]
-        scores[mirrored] = np.nan  # these are written only where the opposite end is on the grid
-        if mirrored.size:
-            beyond = tuple(r // grid.stride if f >= grid.stride else 0 for r, f in zip(reach, grid.first, strict=True))
-    box = _Box(pixels, valid, grid, size, reach, shifts, plan, window, scores)
-    tiles = _tiles(grid, beyond, TILE if window is None else WINDOW_TILE)
+    mirrored = plan[2][plan[2] >= 0]
+    scores[mirrored] = np.nan  # these are written only where the opposite end is on the grid
+    # with border="valid" the other end of a pair may lie beyond the grid
+    rows, cols = (r // grid.stride if mirrored.size and f >= grid.stride else 0 for r, f in zip(reach, grid.first, strict=True))
+    box = _Box(pixels, valid, grid, size, reach, shifts, plan, scores)
+    tiles = _tiles(grid, (rows, cols))
     masked = [tile for tile in tiles if valid is not None and not valid[box.pixels_of(tile)].all()]
     clean = [tile for tile in tiles if tile not in masked]
-    if window is not None:
-        _share_out(_kernels().window_tile, clean, box.window_call)
-    else:
-        _share_out(_kernels().box_tile, clean, box.call)
-        _share_out(_kernels().masked_box_tile, masked, box.masked_call)
+    _share_out(_kernels().box_tile, clean, box.call)
+    _share_out(_kernels().masked_box_tile, masked, box.masked_call)
     return scores
 
 
@@ -234,7 +222,6 @@ class _Box:
     reach: tuple[int, int]
     shifts: np.ndarray
     plan: tuple[np.ndarray, ...]
-    window: tuple[np.ndarray, int, np.ndarray] | None
     scores: np.ndarray
 
     @property
@@ -262,56 +249,78 @@ class _Box:
         return slice(max(begin[0], 0), max(end[0], 0)), slice(max(begin[1], 0), max(end[1], 0))
 
     def call(self, tile: Tile) -> tuple[Any, ...]:
-        stride, n_rows = self.grid.stride, tile[2]
-        pitch = _points_pitch(tile[3], stride, self.size[1])
+        """Arguments of the kernel `box_tile`."""
+        stride, (n_rows, n_cols) = self.grid.stride, tile[2:]
+        pitch = self.pitch(n_cols)
+        region, span = _region(self.pixels, self.corner(tile), (self.extent(0, n_rows), pitch * stride))
         # patches at r + shift, seen from r: their spacing tells at which positions statistics are needed
         step = tuple(int(np.gcd.reduce([stride, *self.shifts[:, axis]])) for axis in (0, 1))
-        known = self._known(tile, pitch * stride + 2 * self.reach[1], step, stride // step[1], int(self.plan[3].max()) + 1)
-        lines, rows = _box_scratch(pitch, stride, self.size[0], np.float32)
-        work = (*known[-1], lines, rows, np.zeros(n_rows * pitch, np.float32))
-        return *known[:-1], tile, self.geometry, step, self.plan, FLAT_VARIANCE, work, *self.out
-
-    def window_call(self, tile: Tile) -> tuple[Any, ...]:
-        assert self.window is not None
-        stride, (n_rows, n_cols) = self.grid.stride, tile[2:]
-        lanes = -(-self.window[2].shape[1] // 16) * 16
-        width = self.extent(1, n_cols + 1) + lanes
-        known = self._known(tile, width, (1, 1), 1, self.window[2].shape[1])
-        half = (n_cols + self.size[1] // stride) * lanes
-        lines = np.empty((2 + max(self.size[0] // stride, 1)) * 2 * half, np.float32)
-        row, sums = np.empty(2 * half, np.float32), np.empty(half, np.float32)
-        scores = np.zeros(n_rows * n_cols * lanes, np.float32)
-        work = (*known[-1], lines, (row, sums, sums.copy()), scores)
-        cells = _cells(stride, self.size, width)
-        return *known[:-1], tile, self.geometry, self.window, cells, FLAT_VARIANCE, work, *self.out
+        phases = stride // step[1]
+        integrals = np.empty((2, region.shape[0] + 1, region.shape[1] + 1))
+        n_lines = (region.shape[0] - self.size[0]) // step[0] + 1
+        line = (((region.shape[1] - self.size[1]) // step[1]) // phases + 1) * phases
+        whole = np.zeros((2, n_lines * line), np.float32)
+        kernels = _kernels()
+        kernels.integrate(region, integrals[0], integrals[1])
+        kernels.whole_statistics(
+            integrals[0], integrals[1], self.size, step, phases, FLAT_VARIANCE, line, whole
+        )  # fmt: skip
+        n_side = int(self.plan[3].max()) + 1
+        statistics = (
+            whole,
+            np.zeros((4, n_rows * line), np.float32),
+            np.empty((n_side, n_cols, 4, n_lines), np.float32),
+            np.zeros((n_side, n_cols), np.bool_),
+            np.zeros((n_rows, 2), np.int64),
+        )
+        work = (*statistics, *self._scratch(pitch, np.float32), np.zeros(n_rows * pitch, np.float32))
+        return (
+            _by_phase(region, stride), (integrals[0], integrals[1]), span, tile, self.geometry, self.cells, step,
+            self.plan, FLAT_VARIANCE, work, *self.out,
+        )  # fmt: skip
 
     def masked_call(self, tile: Tile) -> tuple[Any, ...]:
-        stride, n_rows = self.grid.stride, tile[2]
-        pitch = _points_pitch(tile[3], stride, self.size[1])
-        width = pitch * stride + 2 * self.reach[1]
-        a, m = _masked_region(self.pixels, self.valid, self.corner(tile), (self.extent(0, n_rows), width))
-        lines, rows = _box_scratch(pitch, stride, self.size[0], np.float64)
-        work = (np.zeros((6, n_rows * pitch)), lines, rows, np.zeros(n_rows * pitch, np.float32))
-        planes = a.ravel(), m.ravel(), (a * a).ravel()
-        return *planes, width, tile, self.geometry, self.plan, FLAT_VARIANCE, work, *self.out
+        """Arguments of the kernel `masked_box_tile`."""
+        stride, (n_rows, n_cols) = self.grid.stride, tile[2:]
+        pitch = self.pitch(n_cols)
+        shape = self.extent(0, n_rows), pitch * stride
+        a, m = _masked_region(self.pixels, self.valid, self.corner(tile), shape)
+        planes = (_by_phase(plane, stride) for plane in (a, m, a * a))
+        sums, scores = np.zeros((6, n_rows * pitch)), np.zeros(n_rows * pitch, np.float32)
+        work = (sums, *self._scratch(pitch, np.float64), scores)
+        return *planes, tile, self.geometry, self.cells, self.plan, FLAT_VARIANCE, work, *self.out
 
-    def _known(
-        self, tile: Tile, width: int, step: tuple[int, ...], phases: int, n_side: int
-    ) -> tuple[Any, ...]:
-        """A tile's pixels, their pitch, integrals and place in the image; then its patches' statistics."""
-        pixels, span = _region(self.pixels, self.corner(tile), (self.extent(0, tile[2]), width))
-        integrals = np.empty((2, pixels.shape[0] + 1, width + 1))
-        kernels = _kernels()
-        kernels.integrate(pixels, integrals[0], integrals[1])
-        n_lines = (pixels.shape[0] - self.size[0]) // step[0] + 1
-        line = (((width - self.size[1]) // step[1]) // phases + 1) * phases
-        whole = np.zeros((2, n_lines * line), np.float32)
-        kernels.whole_statistics(integrals[0], integrals[1], self.size, step, phases, FLAT_VARIANCE, line, whole)
-        cut = np.zeros((4, tile[2] * line), np.float32)
-        side, side_known = np.empty((n_side, tile[3], 4, n_lines), np.float32), np.zeros((n_side, tile[3]), np.bool_)
-        row_spans = np.zeros((tile[2], 2), np.int64)
-        statistics = whole, cut, side, side_known, row_spans
-        return pixels.ravel(), width, (integrals[0], integrals[1]), span, statistics
+    def pitch(self, n_cols: int) -> int:
+        """Blocks of columns that a row of a tile has room for: all that its patches and shifts reach, in whole vectors."""
+        return -(-(self.extent(1, n_cols) // self.grid.stride + 1) // 32) * 32
+
+    def _scratch(self, pitch: int, dtype: Any) -> tuple[Any, ...]:
+        """Working memory of the box sums."""
+        offsets = np.zeros((self.grid.stride**2, 2), np.int64)
+        lines = np.zeros((2 + max(self.size[0] // self.grid.stride, 1)) * 2 * pitch, dtype)
+        rows = np.zeros((3, _kernels().ROWS_AT_ONCE * pitch), dtype)
+        return offsets, lines, (rows[0], rows[1], rows[2])
+
+    @functools.cached_property
+    def cells(self) -> tuple[np.ndarray, tuple[int, ...]]:
+        """(row, column) of the pixels of a block: its first rows and columns (patch modulo stride), the others."""
+        stride = self.grid.stride
+        first, other = zip(*((range(n % stride), range(n % stride, stride)) for n in self.size), strict=True)
+        parts = [
+            [(y, x) for y in rows for x in cols]
+            for rows, cols in ((first[0], first[1]), (first[0], other[1]), (other[0], first[1]), (other[0], other[1]))
+        ]
+        ends = np.cumsum([len(part) for part in parts]).tolist()
+        return np.array(sum(parts, []), np.int64).reshape(-1, 2), tuple(ends)
+
+
+def _by_phase(region: np.ndarray, stride: int) -> np.ndarray:
+    """A tile stored by column phase, flat: [row, x % stride, x // stride], and room to read beyond its end."""
+    rows, width = region.shape
+    pitch = width // stride
+    stored = np.zeros(region.size + 2 * width, region.dtype)
+    stored[: region.size].reshape(rows, stride, pitch)[...] = region.reshape(rows, pitch, stride).transpose(0, 2, 1)
+    return stored
 
 
 def _region(
@@ -342,41 +351,6 @@ def _masked_region(
     return region, weight
 
 
-def _points_pitch(n_cols: int, stride: int, length: int) -> int:
-    """Grid columns that a row of a tile has room for: its own, those a patch reaches into, whole vectors."""
-    return -(-(n_cols + length // stride + 1) // 16) * 16
-
-
-def _box_scratch(pitch: int, stride: int, n_patch_rows: int, dtype: Any) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-    at_once = _kernels().ROWS_AT_ONCE
-    lines = np.empty((2 + max(n_patch_rows // stride, 1)) * pitch * stride, dtype)
-    rows, points = np.zeros((2, at_once * pitch * stride), dtype), np.zeros((3, at_once * pitch), dtype)
-    return lines, (rows[0], rows[1], points[0], points[1], points[2])
-
-
-def _cells(stride: int, size: tuple[int, int], pitch: int) -> tuple[np.ndarray, ...]:
-    """Positions of the pixels of a block: its first rows and columns (patch modulo stride) and the others."""
-    parts = [(range(n % stride), range(n % stride, stride)) for n in size]
-    return tuple(
-        np.array([y * pitch + x for y in rows for x in cols], np.int64) for rows in parts[0] for cols in parts[1]
-    )
-
-
-def _window(shifts: np.ndarray) -> tuple[np.ndarray, int, np.ndarray] | None:
-    """Row shifts, first column shift and index (row shifts, column shifts), if the shifts are a window.
-
-    A window holds every column shift from the first to the last for each of its row shifts. Then the column
-    shifts of a pixel lie side by side in memory, which is the fastest way, if they fill the vectors.
-    """
-    d_all, e_all = np.unique(shifts[:, 0]), np.unique(shifts[:, 1])
-    gaps = e_all[-1] - e_all[0] + 1 > e_all.size
-    if gaps or len(shifts) < d_all.size * e_all.size or e_all.size < FULL_VECTORS:
-        return None
-    index = np.empty((d_all.size, e_all.size), np.int64)
-    index[np.searchsorted(d_all, shifts[:, 0]), shifts[:, 1] - e_all[0]] = np.arange(len(shifts))
-    return d_all, int(e_all[0]), index
-
-
 def _size(radius: tuple[int, int]) -> tuple[int, int]:
     return 2 * radius[0] + 1, 2 * radius[1] + 1
 
@@ -403,12 +377,12 @@ def _plan(shifts: np.ndarray, stride: int) -> tuple[np.ndarray, ...]:
     return shifts[compute], np.array(compute), np.array(mirror), column.astype(np.int64)
 
 
-def _tiles(grid: Grid, beyond: tuple[int, ...], side: tuple[int, int]) -> list[Tile]:
+def _tiles(grid: Grid, beyond: tuple[int, int]) -> list[Tile]:
     """First grid row and column, rows and columns of each tile, `beyond` the grid where asked."""
     spans = []
     for axis in (0, 1):
         begin, end = -beyond[axis], grid.shape[axis] + beyond[axis]
-        points = max(1, side[axis] // grid.stride)
+        points = max(1, TILE[axis] // grid.stride)
         if axis == 0:  # every core has something to do
             points = min(points, max(1, -(-(end - begin) // n_threads())))
         edges = np.linspace(begin, end, max(1, round((end - begin) / points)) + 1).round().astype(int).tolist()

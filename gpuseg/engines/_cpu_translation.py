@@ -16,152 +16,118 @@ FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}
 SERIAL = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": FASTMATH}
 
 U = np.uintp
-ROWS_AT_ONCE = 8  # rows of column sums that are summed along together: they stay in the first-level cache
 ZERO = np.float32(0.0)
 ONE = np.float32(1.0)
 
 
 # --- box sums: for one translation, the sums over all patches of a product image ------------------------
 #
-# A tile is stored by column phase, tile[row, x % stride, x // stride], so that the pixels that follow each
-# other a stride apart lie side by side: sums over blocks of `stride` columns then need no gathering.
+# A tile is stored by phase, tile[y % stride, x % stride, y // stride, x // stride]: pixels that are a stride
+# apart lie side by side, so that sums over blocks of stride x stride pixels are sums of whole planes, and
+# sums of blocks are sums of shifted planes. A plane is one flat line: what reaches from one of its rows into
+# the next falls into columns that nobody reads.
 #
-# Arrays are flat here and positions unsigned: a slice would cost an atomic reference count per row, and a
-# signed index a test for negative ones, either of which takes longer than the arithmetic.
+# Arrays are flat here and positions unsigned: a slice would cost an atomic reference count, and a signed
+# index a test for negative ones.
 
 
 @njit(**SERIAL)
-def _add_products(total, to, p, a, q, b, offsets, begin, end, width):
-    """total[to + m] += sum over pairs (u, v) = offsets[begin:end] of p[a + u + m] q[b + v + m], four a pass."""
+def _add_products(total, p, q, offsets, begin, end, width):
+    """total[m] += sum over pairs (u, v) = offsets[begin:end] of p[u + m] q[v + m], four a pass."""
     k = begin
     while k + 4 <= end:
-        a0, a1 = a + U(offsets[k, 0]), a + U(offsets[k + 1, 0])
-        a2, a3 = a + U(offsets[k + 2, 0]), a + U(offsets[k + 3, 0])
-        b0, b1 = b + U(offsets[k, 1]), b + U(offsets[k + 1, 1])
-        b2, b3 = b + U(offsets[k + 2, 1]), b + U(offsets[k + 3, 1])
+        a0, a1, a2, a3 = U(offsets[k, 0]), U(offsets[k + 1, 0]), U(offsets[k + 2, 0]), U(offsets[k + 3, 0])
+        b0, b1, b2, b3 = U(offsets[k, 1]), U(offsets[k + 1, 1]), U(offsets[k + 2, 1]), U(offsets[k + 3, 1])
         for m in range(width):
-            total[to + m] += (p[a0 + m] * q[b0 + m] + p[a1 + m] * q[b1 + m]) + (
+            total[m] += (p[a0 + m] * q[b0 + m] + p[a1 + m] * q[b1 + m]) + (
                 p[a2 + m] * q[b2 + m] + p[a3 + m] * q[b3 + m]
             )
         k += 4
     while k < end:
-        a0, b0 = a + U(offsets[k, 0]), b + U(offsets[k, 1])
+        a0, b0 = U(offsets[k, 0]), U(offsets[k, 1])
         for m in range(width):
-            total[to + m] += p[a0 + m] * q[b0 + m]
+            total[m] += p[a0 + m] * q[b0 + m]
         k += 1
 
 
 @njit(**SERIAL)
-def _fill(target, to, value, width):
+def _set(target, source, a, width):
+    """target[m] = source[a + m]."""
     for m in range(width):
-        target[to + m] = value
+        target[m] = source[a + m]
 
 
 @njit(**SERIAL)
-def _copy(target, to, source, a, width):
+def _add(target, source, a, width):
+    """target[m] += source[a + m]."""
     for m in range(width):
-        target[to + m] = source[a + m]
+        target[m] += source[a + m]
 
 
 @njit(**SERIAL)
-def _add(target, to, source, a, width):
-    for m in range(width):
-        target[to + m] += source[a + m]
-
-
-@njit(**SERIAL)
-def _add_box(line, spare, length, out, to, n):
-    """out[to + j] += sum of line[j : j + length], by doubling; spoils both lines."""
-    offset, step, span = U(0), U(1), U(n + length - 1)
+def _add_box(line, spare, length, unit, out, n):
+    """out[m] += sum of line[m], line[m + unit], ..., `length` of them, by doubling; spoils both lines."""
+    offset, step, span = U(0), U(unit), U(n + (length - 1) * unit)
     this, other = line, spare
     while True:
         if length & 1:
-            _add(out, to, this, offset, U(n))
+            _add(out, this, offset, U(n))
             offset += step
         length >>= 1
         if length == 0:
             return
         span -= step
-        for x in range(span):  # into the other line: a loop that overlaps itself is not vectorised
-            other[x] = this[x] + this[x + step]
+        for m in range(span):  # into the other line: a loop that overlaps itself is not vectorised
+            other[m] = this[m] + this[m + step]
         this, other = other, this
         step += step
 
 
 @njit(**SERIAL)
-def _patch_line(lines, first, step, slot, target, to, width):
-    """target[to:] = sums over all rows of the patch: end of the last group + this group so far + lead.
-
-    The lines of a half stand at first + k * step: k = 0 this group so far, 1 the lead, 2 + slot the blocks.
-    """
-    so_far, lead, suffix = first, first + step, first + U(2 + slot) * step
-    if slot == 0:
-        for m in range(width):
-            target[to + m] = lines[so_far + m] + lines[lead + m]
-    else:
-        for m in range(width):
-            target[to + m] = (lines[so_far + m] + lines[suffix + m]) + lines[lead + m]
-
-
-@njit(**SERIAL)
-def _box_sums(p, q, shift, geometry, cells, n_rows, pitch, offsets, lines, work, out):
+def _box_sums(p, q, shift, geometry, cells, n_rows, pitch, offsets, work, out):
     """out[i, j] = sum over the patch at tile point (i, j) of p(r) q(r + shift); rows of out `pitch` apart.
 
-    The pixels of a patch are blocks of stride x stride, and the rest at its lower and right edge: products
-    are summed over the first rows and columns of each block (as many as the rest has) and over the others,
-    then blocks over the patch. Along the columns by running sums that start anew every patch length (the
-    end of one group of blocks + the beginning of the next), along the rows by doubling: nothing is ever
-    subtracted, so rounding cannot travel further than a patch.
+    The pixels of a patch are blocks of stride x stride, and the rest at its lower and right edge. Products
+    are summed over four parts of each block: its first rows and columns (as many as the rest has), other
+    columns of the first rows, first columns of the other rows, the others; then parts over the patch.
+    Nothing is ever subtracted, so rounding cannot travel further than a patch.
 
-    cells = (row, column) of each pixel of a block and where its four parts end: first rows and columns,
-    first rows, first columns, the others.
+    cells = (row, column) of each pixel of a block, part by part, and where the parts end.
     """
     stride, n_patch_rows, n_patch_cols, reach_row, reach_col = geometry
     pixels, ends = cells
-    heads, blocks, spare = work
+    corner, top, left, rest, columns, spare = work
     n_down, n_across = n_patch_rows // stride, n_patch_cols // stride
-    width, row_length = U(pitch), stride * pitch
-    half, step = width, width + width  # a line: sums over the first columns, then over the others
+    plane = p.size // (stride * stride + 1)
     for k in range(ends[3]):
-        x, z = reach_col + pixels[k, 1], reach_col + pixels[k, 1] + shift[1]
-        offsets[k, 0] = pixels[k, 0] * row_length + x % stride * pitch + x // stride
-        offsets[k, 1] = pixels[k, 0] * row_length + z % stride * pitch + z // stride
-    _fill(lines, U(0), ZERO, step)
-    for j in range(n_rows + n_down):
-        a = U((reach_row + j * stride) * row_length)
-        b = U((reach_row + j * stride + shift[0]) * row_length)
-        _fill(lines, step, ZERO, step)
-        _add_products(lines, step, p, a, q, b, offsets, 0, ends[0], width)
-        _add_products(lines, step + half, p, a, q, b, offsets, ends[0], ends[1], width)
-        slot = j % max(n_down, 1)
-        i = j - n_down  # the row of patches whose blocks were complete with the last turn
-        if i >= 0:
-            place = i % ROWS_AT_ONCE
-            to = U(place) * width
-            _patch_line(lines, U(0), step, slot, heads, to, width)
-            _patch_line(lines, half, step, slot, blocks, to, width)
-            if place == ROWS_AT_ONCE - 1 or i == n_rows - 1:
-                n = (place + 1) * pitch
-                _add(blocks, U(0), heads, U(0), U(n))
-                # all rows as one; what reaches from one into the next falls into columns that nobody reads
-                _copy(out, U((i - place) * pitch), heads, U(n_across), U(n - n_across))
-                if n_across > 0:
-                    _add_box(blocks, spare, n_across, out, U((i - place) * pitch), n - n_across)
-            if i == n_rows - 1:
-                return
-        if n_down == 0:
-            continue
-        if slot == 0 and j > 0:  # a group is complete: its blocks become the sums from each of them to the end
-            for k in range(n_down - 2, 0, -1):
-                _add(lines, U(2 + k) * step, lines, U(3 + k) * step, step)
-        block = U(2 + slot) * step
-        _copy(lines, block, lines, step, step)
-        _add_products(lines, block, p, a, q, b, offsets, ends[1], ends[2], width)
-        _add_products(lines, block + half, p, a, q, b, offsets, ends[2], ends[3], width)
-        if slot == 0:
-            _copy(lines, U(0), lines, block, step)
-        else:
-            _add(lines, U(0), lines, block, step)
+        for side in range(2):
+            y = reach_row + pixels[k, 0] + side * shift[0]
+            x = reach_col + pixels[k, 1] + side * shift[1]
+            offsets[k, side] = (y % stride * stride + x % stride) * plane + y // stride * pitch + x // stride
+    whole, n = U((n_rows + n_down) * pitch), U(n_rows * pitch)
+    for m in range(whole):
+        corner[m] = 0
+        top[m] = 0
+    _add_products(corner, p, q, offsets, 0, ends[0], whole)
+    _add_products(top, p, q, offsets, ends[0], ends[1], whole)
+    _set(columns, corner, U(n_down * pitch), n)
+    if n_down > 0:
+        _set(left, corner, U(0), whole)
+        _add_products(left, p, q, offsets, ends[1], ends[2], whole)
+        _add_box(left, spare, n_down, pitch, columns, n)
+        _set(rest, top, U(0), whole)
+        _add_products(rest, p, q, offsets, ends[2], ends[3], whole)
+        _set(corner, top, U(n_down * pitch), n)
+        _add_box(rest, spare, n_down, pitch, corner, n)
+    else:
+        _set(corner, top, U(0), n)
+    # now `columns` holds the sums over the rows of the patch of the first columns of each block, `corner` of
+    # its other columns
+    _add(corner, columns, U(0), n)
+    n -= U(n_across)
+    _set(out, columns, U(n_across), n)
+    if n_across > 0:
+        _add_box(corner, spare, n_across, 1, out, n)
 
 
 # --- what a tile knows about itself: integrals, the patches' means and norms ------------------------------
@@ -306,23 +272,29 @@ def _score_line(sums, to, n, mean_a, scale_a, a, mean_b, scale_b, b, same, width
 
 
 @njit(**SERIAL)
-def _side_score(sum_ab, y, left, right, d, e, size, step, tables, row_span, integrals, flat):
-    """Score of a patch whose columns are cut by the border, at row y of the tile."""
-    n_rows, n = row_span[1] - row_span[0], (row_span[1] - row_span[0]) * (right - left)
-    if n_rows <= 0 or right <= left or 2 * n < size[0] * size[1]:
-        return np.float32(np.nan)
+def _side_column(scores, to, pitch, n, spans, left, right, d, e, size, here, there, lines, tables, sums, squares, flat):
+    """Sums of products become scores in a column of grid points whose patches the border cuts on one side.
+
+    here, there = line of the tables for the first patch and for its copy, `lines` apart from row to row; n
+    pixels in each patch. Where the border cuts the rows too, a corner of the image, the integrals tell.
+    """
     same = d == 0 and e == 0
-    if n_rows == size[0]:
-        here, there = y // step[0], (y + d) // step[0]
-        return _score(
-            sum_ab, np.float32(n), tables[0, here], tables[1, here], tables[2, there], tables[3, there], same
-        )  # fmt: skip
-    # a corner of the image
-    sums, squares = integrals
-    top, bottom = row_span[0], row_span[1]
-    m_a, f_a = _rectangle_statistics(sums, squares, top, bottom, left, right, flat)
-    m_b, f_b = _rectangle_statistics(sums, squares, top + d, bottom + d, left + e, right + e, flat)
-    return np.float32(_score(np.float64(sum_ab), np.float64(n), m_a, f_a, m_b, f_b, same))
+    for i in range(spans.shape[0]):
+        top, bottom = spans[i, 0], spans[i, 1]
+        if bottom - top == size[0]:
+            scores[to] = _score(
+                scores[to], n, tables[0, here], tables[1, here], tables[2, there], tables[3, there], same
+            )  # fmt: skip
+        elif 2 * (bottom - top) * (right - left) < size[0] * size[1]:
+            scores[to] = np.nan
+        else:
+            m_a, f_a = _rectangle_statistics(sums, squares, top, bottom, left, right, flat)
+            m_b, f_b = _rectangle_statistics(sums, squares, top + d, bottom + d, left + e, right + e, flat)
+            n_corner = np.float64((bottom - top) * (right - left))
+            scores[to] = _score(np.float64(scores[to]), n_corner, m_a, f_a, m_b, f_b, same)
+        to += U(pitch)
+        here += lines
+        there += lines
 
 
 @njit(**SERIAL)
@@ -342,29 +314,34 @@ def _store(scores, pitch, place, d, e, out, height, width, which):
 def box_tile(tile, integrals, span, place, geometry, cells, step, plan, flat, work, out, out_shape):
     """Scores of every translation at the grid points of a tile of an image without invalid pixels.
 
-    tile flat float32, stored by column phase, 0 outside the image = span (top, bottom, left, right);
+    tile flat float32, stored by phase, 0 outside the image = span (top, bottom, left, right);
     integrals from `integrate`; place = first grid row, first grid column, rows, columns; geometry = stride,
     patch rows, patch columns, largest |shift| of rows and columns; step = spacing at which patch statistics
     are needed; plan = shifts (n, 2) ordered by rows, index of each in out, index of the opposite shift or
     -1, number of each column shift; work = `gpuseg.engines.cpu._box_work`; out flat (N, h, w) float32.
     """
     shifts, index, mirror, column_shift = plan
-    whole, cut, side, side_known, row_spans, offsets, lines, rows, scores = work
+    whole, cut, side, side_known, row_spans, offsets, planes, scores = work
     stride, n_patch_rows, n_patch_cols, reach_row, reach_col = geometry
     size = (n_patch_rows, n_patch_cols)
     n_rows, n_cols = place[2], place[3]
     pitch = scores.size // n_rows
     phases = stride // step[1]
     line = cut.shape[1] // n_rows
+    # taken apart once: each view costs an atomic reference count
+    mean, scale = whole[0], whole[1]
+    cut_mean_a, cut_scale_a, cut_mean_b, cut_scale_b = cut[0], cut[1], cut[2], cut[3]
+    sums, squares = integrals
+    height, width = out_shape
     d_known = reach_row + 1
     for k in range(index.size):
         d, e = shifts[k, 0], shifts[k, 1]
         same = d == 0 and e == 0
         if not same:
-            _box_sums(tile, tile, (d, e), geometry, cells, n_rows, pitch, offsets, lines, rows, scores)
+            _box_sums(tile, tile, (d, e), geometry, cells, n_rows, pitch, offsets, planes, scores)
         if d != d_known:
             _row_spans(row_spans, reach_row, stride, n_patch_rows, d, span[0], span[1])
-            _cut_statistics(integrals[0], integrals[1], row_spans, d, size, step, phases, flat, line, cut)
+            _cut_statistics(sums, squares, row_spans, d, size, step, phases, flat, line, cut)
             d_known = d
         # columns of patches inside the image at both ends: from x >= span[2] and x + e >= span[2] on
         begin = min(n_cols, max(0, -(-(max(span[2], span[2] - e) - reach_col) // stride)))
@@ -375,32 +352,36 @@ def box_tile(tile, integrals, span, place, geometry, cells, step, plan, flat, wo
         for i in range(n_rows):
             n_common = row_spans[i, 1] - row_spans[i, 0]
             y, to = reach_row + i * stride, U(i * pitch + begin)
-            n, width = np.float32(n_common * n_patch_cols), U(end - begin)
+            n, count = np.float32(n_common * n_patch_cols), U(end - begin)
             if 2 * n_common < n_patch_rows:
-                for j in range(width):
+                for j in range(count):
                     scores[to + j] = np.nan
             elif n_common == n_patch_rows:
                 here, there = U(y // step[0] * line + at_a), U((y + d) // step[0] * line + at_b)
-                _score_line(scores, to, n, whole[0], whole[1], here, whole[0], whole[1], there, same, width)
+                _score_line(scores, to, n, mean, scale, here, mean, scale, there, same, count)
             else:
                 here, there = U(i * line + at_a), U(i * line + at_b)
-                _score_line(scores, to, n, cut[0], cut[1], here, cut[2], cut[3], there, same, width)
+                _score_line(scores, to, n, cut_mean_a, cut_scale_a, here, cut_mean_b, cut_scale_b, there, same, count)
         for j in range(n_cols):
             if begin <= j < end:
                 continue
             left, right = _common_span(reach_col + j * stride, n_patch_cols, e, span[2], span[3])
+            if 2 * (right - left) < n_patch_cols:
+                for i in range(n_rows):
+                    scores[i * pitch + j] = np.nan
+                continue
             tables = side[column_shift[k], j]
-            if 2 * (right - left) >= n_patch_cols and not side_known[column_shift[k], j]:
-                _side_statistics(integrals[0], integrals[1], left, right, e, size, step, flat, tables)
+            if not side_known[column_shift[k], j]:
+                _side_statistics(sums, squares, left, right, e, size, step, flat, tables)
                 side_known[column_shift[k], j] = True
-            for i in range(n_rows):
-                scores[i * pitch + j] = _side_score(
-                    scores[i * pitch + j], reach_row + i * stride, left, right, d, e, size, step, tables,
-                    row_spans[i], integrals, flat,
-                )  # fmt: skip
-        _store(scores, pitch, place, 0, 0, out, out_shape[0], out_shape[1], index[k])
+            _side_column(
+                scores, U(j), pitch, np.float32(n_patch_rows * (right - left)), row_spans, left, right, d, e,
+                size, reach_row // step[0], (reach_row + d) // step[0], stride // step[0], tables, sums, squares,
+                flat,
+            )  # fmt: skip
+        _store(scores, pitch, place, 0, 0, out, height, width, index[k])
         if mirror[k] >= 0:
-            _store(scores, pitch, place, d // stride, e // stride, out, out_shape[0], out_shape[1], mirror[k])
+            _store(scores, pitch, place, d // stride, e // stride, out, height, width, mirror[k])
 
 
 @njit(**SERIAL)
@@ -410,7 +391,7 @@ def masked_box_tile(a, m, aa, place, geometry, cells, plan, flat, work, out, out
     a, m, aa flat float64: pixels, 0 where invalid; weights, 1 or 0; squared pixels.
     """
     shifts, index, mirror, _ = plan
-    sums, offsets, lines, rows, scores = work
+    sums, offsets, planes, scores = work
     n_rows, n_cols = place[2], place[3]
     pitch = scores.size // n_rows
     half_patch = 0.5 * geometry[1] * geometry[2]
@@ -419,7 +400,7 @@ def masked_box_tile(a, m, aa, place, geometry, cells, plan, flat, work, out, out
         for which in range(6):
             p = a if which in (1, 5) else aa if which == 3 else m
             q = a if which in (2, 5) else aa if which == 4 else m
-            _box_sums(p, q, (d, e), geometry, cells, n_rows, pitch, offsets, lines, rows, sums[which])
+            _box_sums(p, q, (d, e), geometry, cells, n_rows, pitch, offsets, planes, sums[which])
         for i in range(n_rows):
             for j in range(n_cols):
                 at = i * pitch + j

@@ -273,7 +273,7 @@ class _Box:
             np.zeros((n_side, n_cols), np.bool_),
             np.zeros((n_rows, 2), np.int64),
         )
-        work = (*statistics, *self._scratch(pitch, np.float32), np.zeros(n_rows * pitch, np.float32))
+        work = (*statistics, *self._scratch(n_rows, pitch, np.float32), np.zeros(n_rows * pitch, np.float32))
         return (
             _by_phase(region, stride), (integrals[0], integrals[1]), span, tile, self.geometry, self.cells, step,
             self.plan, FLAT_VARIANCE, work, *self.out,
@@ -287,19 +287,18 @@ class _Box:
         a, m = _masked_region(self.pixels, self.valid, self.corner(tile), shape)
         planes = (_by_phase(plane, stride) for plane in (a, m, a * a))
         sums, scores = np.zeros((6, n_rows * pitch)), np.zeros(n_rows * pitch, np.float32)
-        work = (sums, *self._scratch(pitch, np.float64), scores)
+        work = (sums, *self._scratch(n_rows, pitch, np.float64), scores)
         return *planes, tile, self.geometry, self.cells, self.plan, FLAT_VARIANCE, work, *self.out
 
     def pitch(self, n_cols: int) -> int:
         """Blocks of columns that a row of a tile has room for: all that its patches and shifts reach, in whole vectors."""
-        return -(-(self.extent(1, n_cols) // self.grid.stride + 1) // 32) * 32
+        return -(-(self.extent(1, n_cols) // self.grid.stride + 1) // 16) * 16
 
-    def _scratch(self, pitch: int, dtype: Any) -> tuple[Any, ...]:
+    def _scratch(self, n_rows: int, pitch: int, dtype: Any) -> tuple[Any, ...]:
         """Working memory of the box sums."""
-        offsets = np.zeros((self.grid.stride**2, 2), np.int64)
-        lines = np.zeros((2 + max(self.size[0] // self.grid.stride, 1)) * 2 * pitch, dtype)
-        rows = np.zeros((3, _kernels().ROWS_AT_ONCE * pitch), dtype)
-        return offsets, lines, (rows[0], rows[1], rows[2])
+        stride = self.grid.stride
+        planes = np.zeros((6, (n_rows + self.size[0] // stride) * pitch), dtype)
+        return np.zeros((stride**2, 2), np.int64), tuple(planes)
 
     @functools.cached_property
     def cells(self) -> tuple[np.ndarray, tuple[int, ...]]:
@@ -315,12 +314,14 @@ class _Box:
 
 
 def _by_phase(region: np.ndarray, stride: int) -> np.ndarray:
-    """A tile stored by column phase, flat: [row, x % stride, x // stride], and room to read beyond its end."""
+    """A tile stored by phase, flat: [y % stride, x % stride, y // stride, x // stride], and room to read on."""
     rows, width = region.shape
-    pitch = width // stride
-    stored = np.zeros(region.size + 2 * width, region.dtype)
-    stored[: region.size].reshape(rows, stride, pitch)[...] = region.reshape(rows, pitch, stride).transpose(0, 2, 1)
-    return stored
+    down, across = -(-rows // stride) + 1, width // stride
+    stored = np.zeros((stride * stride + 1, down, across), region.dtype)
+    for phase in range(stride):
+        lines = region[phase::stride].reshape(-1, across, stride)
+        stored[phase * stride : (phase + 1) * stride, : lines.shape[0]] = lines.transpose(2, 0, 1)
+    return stored.ravel()
 
 
 def _region(

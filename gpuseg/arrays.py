@@ -239,7 +239,7 @@ def ingest(array: Any) -> Any:
     numpy.ndarray or cupy.ndarray
     """
     if isinstance(array, np.ma.MaskedArray):
-        return array.astype(np.result_type(array.dtype, np.float32)).filled(np.nan)
+        return np.where(np.ma.getmaskarray(array), np.nan, array.data)
     if isinstance(array, np.ndarray) or _is_cupy(array):
         return array
     if hasattr(array, "__dask_graph__") and hasattr(array, "compute"):

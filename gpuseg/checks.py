@@ -113,7 +113,9 @@ def check_image(image: Any) -> Any:
     if array.ndim != 2:
         hint = ""
         if array.ndim == 3:
-            hint = "; for a series segment one frame, image[0], for a colour picture one channel, image[..., 0]"
+            hint = (
+                "; for a series segment one frame, image[0], for a colour picture one channel, image[..., 0]"
+            )
         raise ValueError(f"`image` has shape {array.shape}; two axes (rows, columns) are needed{hint}")
     if array.size == 0:
         raise ValueError(f"`image` has shape {array.shape}, which holds no pixel")

@@ -172,7 +172,9 @@ def _random(random_state: Any) -> np.random.RandomState:
         return np.random.RandomState(random_state)
     if isinstance(random_state, np.random.RandomState):
         return random_state
-    raise TypeError(f"`random_state` is {random_state!r}; a whole number, a numpy RandomState or None is needed")
+    raise TypeError(
+        f"`random_state` is {random_state!r}; a whole number, a numpy RandomState or None is needed"
+    )
 
 
 def _fit_lloyd(model: KMeans, samples: Any) -> tuple[Any, float, int]:

@@ -144,7 +144,9 @@ def _fit_sklearn(samples: Any, wanted: int | float) -> tuple[Any, Any, Any, Any]
     n_samples, n_features = samples.shape
     few = isinstance(wanted, int) and wanted < 0.1 * min(n_samples, n_features)
     # the randomised solver is seeded, so that the same samples give the same components
-    pca = SklearnPCA(n_components=wanted, svd_solver="randomized" if few else "full", random_state=0).fit(samples)
+    pca = SklearnPCA(n_components=wanted, svd_solver="randomized" if few else "full", random_state=0).fit(
+        samples
+    )
     ratio = np.nan_to_num(pca.explained_variance_ratio_)  # 0 / 0 where every sample is the same
     return pca.mean_, pca.components_, pca.explained_variance_, ratio
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from gpuseg.arrays import Device, home_of, move, namespace, resolve_device, to_numpy
 from gpuseg.checks import check_image, check_int, check_mask
-from gpuseg.clustering import KMeans, assign, certainty, sizes, squared_distances
+from gpuseg.clustering import KMeans, certainty, sizes, squared_distances
 from gpuseg.decomposition import PCA, check_n_components, project
 from gpuseg.descriptors import Descriptors, as_descriptor
 from gpuseg.descriptors.base import valid_pixels
@@ -400,7 +400,11 @@ def segment(
             pca = PCA(n_components).fit(samples)
             components = _project(descriptors, pca.mean_, pca.components_)
         with clock("clustering"):
-            known = components if samples.shape[0] == descriptors.grid.size else components[_flat_usable(descriptors), :]
+            known = (
+                components
+                if samples.shape[0] == descriptors.grid.size
+                else components[_flat_usable(descriptors), :]
+            )
             kmeans = KMeans(n_patterns, random_state=random_state).fit(known)
             centers = to_numpy(kmeans.cluster_centers_)
             if sort_labels_by_pattern_size:

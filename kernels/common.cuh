@@ -50,36 +50,31 @@ __device__ inline float level_of(const Image& image, int row, int col, int n_row
   return count > 0.0f ? sum / count : 0.0f;
 }
 
-// Sums over the pixel pairs (a, b) that are valid on both sides.
+// Sums over the pixel pairs (a, b) that are valid on both sides. In double: a variance is a difference of sums,
+// and only so a flat patch beside a bright one is seen to be flat.
 struct PairSums {
-  float n = 0.0f, a = 0.0f, b = 0.0f, aa = 0.0f, bb = 0.0f, ab = 0.0f;
+  double n = 0.0, a = 0.0, b = 0.0, aa = 0.0, bb = 0.0, ab = 0.0;
 
-  __device__ void add(float u, float v) {
-    if (isnan(u) || isnan(v)) return;
-    n += 1.0f;
+  __device__ void add(float first, float second) {
+    if (isnan(first) || isnan(second)) return;
+    const double u = first, v = second;
+    n += 1.0;
     a += u;
     b += v;
     aa += u * u;
     bb += v * v;
     ab += u * v;
   }
-  __device__ void add(const PairSums& other) {
-    n += other.n;
-    a += other.a;
-    b += other.b;
-    aa += other.aa;
-    bb += other.bb;
-    ab += other.ab;
-  }
-  // Pearson's coefficient: NaN where less than half of the patch is valid, 0 where a side is flat. In double,
-  // for a variance is the difference of two sums.
+  // Pearson's coefficient: NaN where less than half of the patch is valid, 0 where a side is flat.
   __device__ float pearson(int patch_size, float flat, bool same) const {
-    if (2.0f * n < patch_size) return NOT_A_NUMBER;
-    const double mean_a = (double)a / n, mean_b = (double)b / n;
-    const double var_a = (double)aa / n - mean_a * mean_a, var_b = (double)bb / n - mean_b * mean_b;
+    if (2.0 * n < patch_size) return NOT_A_NUMBER;
+    double part = 1.0f / (float)n;
+    part *= 2.0 - n * part;  // one step of Newton: 1 / n to the precision of a double, without a subroutine
+    const double mean_a = a * part, mean_b = b * part;
+    const float var_a = (float)(aa * part - mean_a * mean_a), var_b = (float)(bb * part - mean_b * mean_b);
     if (var_a <= flat || var_b <= flat) return 0.0f;
     if (same) return 1.0f;
-    const float r = (float)(((double)ab / n - mean_a * mean_b) / sqrt(var_a * var_b));
+    const float r = (float)(ab * part - mean_a * mean_b) * rsqrtf(var_a) * rsqrtf(var_b);
     return fminf(1.0f, fmaxf(-1.0f, r));
   }
 };

@@ -27,11 +27,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK) direct_scores(
   for (int k = threadIdx.x; k < n_shifts; k += BLOCK) {
     const int d = shifts[2 * k], e = shifts[2 * k + 1];
     PairSums sums;
-    for (int y = row; y < row + patch.rows(); ++y) {
-      PairSums line;  // a sum of sums rounds less than one long sum
-      for (int x = col; x < col + patch.cols(); ++x) line.add(image.at(y, x) - level, image.at(y + d, x + e) - level);
-      sums.add(line);
-    }
+    for (int y = row; y < row + patch.rows(); ++y)
+      for (int x = col; x < col + patch.cols(); ++x) sums.add(image.at(y, x) - level, image.at(y + d, x + e) - level);
     out[((size_t)k * rows + blockIdx.y) * cols + blockIdx.x] = sums.pearson(patch.size(), flat, d == 0 && e == 0);
   }
 }
@@ -39,12 +36,12 @@ extern "C" __global__ void __launch_bounds__(BLOCK) direct_scores(
 // Mean and 1 / (standard deviation * sqrt(n)) of whole patches: what the box sums need to become scores.
 // Positions (row0 + i * step_row, col0 + j * step_col), i < rows, j < cols; mean, scale (rows, cols) float, the
 // scale 0 where a patch is flat, both 0 where it is not complete.
-// Launch: grid (ceil(cols / TILE_COLS), rows), block BLOCK, 2 * span floats of shared memory,
+// Launch: grid (ceil(cols / TILE_COLS), rows), block BLOCK, 2 * span doubles of shared memory,
 // span = (TILE_COLS - 1) * step_col + patch columns.
 extern "C" __global__ void __launch_bounds__(BLOCK) patch_statistics(
     const float* pixels, int height, int width, int row0, int col0, int step_row, int step_col, int rows, int cols,
     int radius_row, int radius_col, float flat, float* mean, float* scale) {
-  SHARED_MEMORY(float, columns);
+  SHARED_MEMORY(double, columns);
   const Image image{pixels, height, width};
   const Patch patch{radius_row, radius_col};
   const int first = blockIdx.x * TILE_COLS, n_cols = min(TILE_COLS, cols - first);
@@ -53,9 +50,9 @@ extern "C" __global__ void __launch_bounds__(BLOCK) patch_statistics(
   bool complete;
   const float level = level_of(image, row, col, patch.rows(), span, complete);
   for (int x = threadIdx.x; x < span; x += BLOCK) {
-    float sum = 0.0f, squares = 0.0f;
+    double sum = 0.0, squares = 0.0;
     for (int y = 0; y < patch.rows(); ++y) {
-      const float value = image.at(row + y, col + x) - level;
+      const double value = image.at(row + y, col + x) - level;
       sum += value;
       squares += value * value;
     }
@@ -63,16 +60,18 @@ extern "C" __global__ void __launch_bounds__(BLOCK) patch_statistics(
     columns[span + x] = squares;
   }
   __syncthreads();
+  const double part = 1.0 / patch.size();
   for (int j = threadIdx.x; j < n_cols; j += BLOCK) {
-    float sum = 0.0f, squares = 0.0f;
+    double sum = 0.0, squares = 0.0;
     for (int x = 0; x < patch.cols(); ++x) {
       sum += columns[j * step_col + x];
       squares += columns[span + j * step_col + x];
     }
-    const double n = patch.size(), m = sum / n, variance = squares / n - m * m;
+    const double m = sum * part;
+    const float variance = (float)(squares * part - m * m);
     const size_t at = (size_t)blockIdx.y * cols + first + j;
     mean[at] = isnan(sum) ? 0.0f : (float)(m + level);
-    scale[at] = variance > flat ? (float)(1.0 / sqrt(n * variance)) : 0.0f;  // a NaN is not larger
+    scale[at] = variance > flat ? rsqrtf(patch.size() * variance) : 0.0f;  // a NaN is not larger
   }
 }
 
@@ -81,12 +80,12 @@ extern "C" __global__ void __launch_bounds__(BLOCK) patch_statistics(
 // mean, scale (stat_rows, stat_cols) float from patch_statistics, their position (0, 0) being the grid's first
 // point less reach; shifts (n_shifts, 2) int; out (n_shifts, rows, cols) float.
 // Launch: grid (ceil(cols / TILE_COLS), ceil(rows / TILE_ROWS), number of parts of the shifts), block BLOCK,
-// 6 * TILE_ROWS * span floats of shared memory, span = (TILE_COLS - 1) * stride + patch columns.
-extern "C" __global__ void __launch_bounds__(BLOCK) box_scores(
+// 6 * TILE_ROWS * span doubles of shared memory, span = (TILE_COLS - 1) * stride + patch columns.
+extern "C" __global__ void __launch_bounds__(BLOCK, 3) box_scores(
     const float* pixels, int height, int width, int first_row, int first_col, int stride, int rows, int cols,
     int radius_row, int radius_col, int reach_row, int reach_col, int step_row, int step_col, const float* mean,
     const float* scale, int stat_cols, const int* shifts, int n_shifts, int masked, float flat, float* out) {
-  SHARED_MEMORY(float, columns);
+  SHARED_MEMORY(double, columns);
   const Image image{pixels, height, width};
   const Patch patch{radius_row, radius_col};
   const int i0 = blockIdx.y * TILE_ROWS, j0 = blockIdx.x * TILE_COLS;
@@ -126,16 +125,16 @@ extern "C" __global__ void __launch_bounds__(BLOCK) box_scores(
     __syncthreads();
     for (int item = threadIdx.x; item < n_rows * n_cols; item += BLOCK) {
       const int i = item / n_cols, j = item % n_cols;
-      const float* line = columns + i * span + j * stride;
+      const double* line = columns + i * span + j * stride;
       float r;
       if (whole) {
-        float products = 0.0f;
+        double products = 0.0;
         for (int x = 0; x < patch.cols(); ++x) products += line[x];
         const int y = (i0 + i) * stride + reach_row, x = (j0 + j) * stride + reach_col;
         const size_t here = (size_t)(y / step_row) * stat_cols + x / step_col;
         const size_t there = (size_t)((y + d) / step_row) * stat_cols + (x + e) / step_col;
         const float norm = scale[here] * scale[there];
-        r = (products - patch.size() * (mean[here] - level) * (mean[there] - level)) * norm;
+        r = (float)(products - (double)patch.size() * (mean[here] - level) * (mean[there] - level)) * norm;
         r = same ? (norm > 0.0f ? 1.0f : 0.0f) : fminf(1.0f, fmaxf(-1.0f, r));
       } else {
         PairSums sums;
@@ -157,11 +156,11 @@ extern "C" __global__ void __launch_bounds__(BLOCK) box_scores(
 
 // The planes that the correlations of a grid point are made of, about the mean of its patch, 0 where invalid:
 // 0-2: the patch, its square, its weights; 3-5: the same of the window that the shifts reach.
-// points (n_points, 2) int: rows and columns; planes (6, n_points, fft_rows, fft_cols) float.
+// points (n_points, 2) int: rows and columns; planes (6, n_points, fft_rows, fft_cols) double.
 // Launch: grid n_points, block BLOCK.
 extern "C" __global__ void __launch_bounds__(BLOCK) fft_gather(
     const float* pixels, int height, int width, const int* points, int n_points, int radius_row, int radius_col,
-    int reach_row, int reach_col, int fft_rows, int fft_cols, float* planes) {
+    int reach_row, int reach_col, int fft_rows, int fft_cols, double* planes) {
   const Image image{pixels, height, width};
   const Patch patch{radius_row, radius_col};
   const int row = points[2 * blockIdx.x] - radius_row, col = points[2 * blockIdx.x + 1] - radius_col;
@@ -174,32 +173,32 @@ extern "C" __global__ void __launch_bounds__(BLOCK) fft_gather(
     const bool in_window = y < patch.rows() + 2 * reach_row && x < patch.cols() + 2 * reach_col;
     const float here = in_patch ? image.at(row + y, col + x) - level : NOT_A_NUMBER;
     const float there = in_window ? image.at(row - reach_row + y, col - reach_col + x) - level : NOT_A_NUMBER;
-    float* to = planes + blockIdx.x * plane + k;
+    double* to = planes + blockIdx.x * plane + k;
     const size_t next = n_points * plane;
-    to[0] = isnan(here) ? 0.0f : here;
-    to[next] = isnan(here) ? 0.0f : here * here;
-    to[2 * next] = isnan(here) ? 0.0f : 1.0f;
-    to[3 * next] = isnan(there) ? 0.0f : there;
-    to[4 * next] = isnan(there) ? 0.0f : there * there;
-    to[5 * next] = isnan(there) ? 0.0f : 1.0f;
+    to[0] = isnan(here) ? 0.0 : here;
+    to[next] = isnan(here) ? 0.0 : (double)here * here;
+    to[2 * next] = isnan(here) ? 0.0 : 1.0;
+    to[3 * next] = isnan(there) ? 0.0 : there;
+    to[4 * next] = isnan(there) ? 0.0 : (double)there * there;
+    to[5 * next] = isnan(there) ? 0.0 : 1.0;
   }
 }
 
 // Scores from the correlations of a batch of grid points.
-// sums (6, n_points, fft_rows, fft_cols) float: of products, pairs, a, b, a a, b b at every lag;
+// correlations (6, n_points, fft_rows, fft_cols) double: of products, pairs, a, b, a a, b b at every lag;
 // out (n_shifts, n_grid) float, this batch from `begin` on.
 // Launch: grid (ceil(n_shifts / BLOCK), n_points), block BLOCK.
 extern "C" __global__ void __launch_bounds__(BLOCK) fft_finish(
-    const float* correlations, int n_points, int fft_rows, int fft_cols, const int* shifts, int n_shifts, int reach_row,
+    const double* correlations, int n_points, int fft_rows, int fft_cols, const int* shifts, int n_shifts, int reach_row,
     int reach_col, int patch_size, float flat, int begin, int n_grid, float* out) {
   const int k = blockIdx.x * BLOCK + threadIdx.x;
   if (k >= n_shifts) return;
   const int d = shifts[2 * k], e = shifts[2 * k + 1];
   const size_t next = (size_t)n_points * fft_rows * fft_cols;
-  const float* at = correlations + ((size_t)blockIdx.y * fft_rows + d + reach_row) * fft_cols + e + reach_col;
+  const double* at = correlations + ((size_t)blockIdx.y * fft_rows + d + reach_row) * fft_cols + e + reach_col;
   PairSums sums;
   sums.ab = at[0];
-  sums.n = rintf(at[next]);  // a count of pixels
+  sums.n = rint(at[next]);  // a count of pixels
   sums.a = at[2 * next];
   sums.b = at[3 * next];
   sums.aa = at[4 * next];

@@ -33,7 +33,9 @@ class Space:
 
     def numpy(self, array):
         """Back to NumPy, after a look at whether it is of this kind still."""
-        assert type(array).__module__.partition(".")[0] == self.module, f"{type(array)} from {self.name} arrays"
+        assert type(array).__module__.partition(".")[0] == self.module, (
+            f"{type(array)} from {self.name} arrays"
+        )
         return to_numpy(array)
 
 

@@ -63,7 +63,9 @@ class Backend:
         """(N, h, w) scores, missing ones NaN."""
         pixels, valid = self.prepared(case)
         shifts = np.asarray(case.translations, np.int64)
-        scores = self.engine.translation_scores(pixels, valid, grid_of(case), shifts, case.patch_radius, method)
+        scores = self.engine.translation_scores(
+            pixels, valid, grid_of(case), shifts, case.patch_radius, method
+        )
         assert str(scores.dtype) == "float32"
         assert arrays.home_of(scores) == self.device
         return arrays.to_numpy(scores)
@@ -140,11 +142,15 @@ def check_pca(put):
         got = getattr(device, name)
         assert type(got) is type(put(samples)), name
         assert got.dtype == getattr(host, name).dtype == np.float32
-        np.testing.assert_allclose(arrays.to_numpy(got), getattr(host, name), rtol=axes, atol=axes, err_msg=name)
+        np.testing.assert_allclose(
+            arrays.to_numpy(got), getattr(host, name), rtol=axes, atol=axes, err_msg=name
+        )
     components = arrays.to_numpy(device.components_)
     signs = np.sign((components * wanted.components_).sum(1, keepdims=True))
     np.testing.assert_allclose(components, signs * wanted.components_, atol=axes)
-    np.testing.assert_allclose(arrays.to_numpy(device.explained_variance_ratio_), wanted.explained_variance_ratio_, atol=ratio)
+    np.testing.assert_allclose(
+        arrays.to_numpy(device.explained_variance_ratio_), wanted.explained_variance_ratio_, atol=ratio
+    )
     there = arrays.to_numpy(device.transform(put(samples)))
     np.testing.assert_allclose(there, host.transform(samples), atol=axes * np.abs(samples).max())
     for fraction in (0.5, 0.9):

@@ -129,12 +129,16 @@ def test_a_gpu_that_cannot_be_used(monkeypatch, fresh, machine, wanted):
     assert "\n" not in reason
     assert arrays.cuda_devices() == []
     assert arrays.resolve_device("auto") == CPU
-    with pytest.raises(DeviceError, match="`device` is 'cuda', but no GPU can be used: .*device='cpu'") as caught:
+    with pytest.raises(
+        DeviceError, match="`device` is 'cuda', but no GPU can be used: .*device='cpu'"
+    ) as caught:
         arrays.resolve_device("cuda")
     assert reason in str(caught.value)
 
 
-@pytest.mark.parametrize(("driver", "built_for"), [(13000, 13000), (13020, 13000), (13000, 13020), (14000, 13000)])
+@pytest.mark.parametrize(
+    ("driver", "built_for"), [(13000, 13000), (13020, 13000), (13000, 13020), (14000, 13000)]
+)
 def test_a_gpu_that_can(monkeypatch, fresh, driver, built_for):
     fake_cupy(monkeypatch, driver=driver, built_for=built_for)
     assert arrays.gpu_status() == (True, "GPU number 0")
@@ -168,7 +172,9 @@ def test_devices_by_number(monkeypatch, fresh):
         arrays.resolve_device("cuda:2")
 
 
-@pytest.mark.parametrize("device", ["gpu", "", "cpu:0", "cuda:-1", "cuda:x", "auto:1", "CUDA", None, 0, "cuda:1:2"])
+@pytest.mark.parametrize(
+    "device", ["gpu", "", "cpu:0", "cuda:-1", "cuda:x", "auto:1", "CUDA", None, 0, "cuda:1:2"]
+)
 def test_names_that_are_no_device(device):
     with pytest.raises(ValueError, match="`device` is .*; one of 'auto', 'cpu', 'cuda', 'cuda:1' is needed"):
         arrays.resolve_device(device)
@@ -332,7 +338,9 @@ def test_an_array_on_a_gpu_stays_there(emulated_cuda):
 def test_a_cuda_tensor_becomes_a_cupy_array(emulated_cuda, monkeypatch):
     cupy = emulated_cuda()
     taken = []
-    monkeypatch.setattr(cupy, "from_dlpack", lambda tensor: taken.append(tensor) or cupy.asarray(VALUES), raising=False)
+    monkeypatch.setattr(
+        cupy, "from_dlpack", lambda tensor: taken.append(tensor) or cupy.asarray(VALUES), raising=False
+    )
     tensor = SimpleNamespace(__dlpack_device__=lambda: (2, 0))
     assert arrays.home_of(arrays.ingest(tensor)) == GPU
     assert taken == [tensor]

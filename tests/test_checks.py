@@ -77,7 +77,9 @@ def test_ragged_lists_are_no_image():
         check_image([[1, 2], [3]])
 
 
-@pytest.mark.parametrize("dtype", ["?", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8", ">f4", ">u2", "g"])
+@pytest.mark.parametrize(
+    "dtype", ["?", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8", ">f4", ">u2", "g"]
+)
 def test_images_of_any_real_type(dtype):
     image = np.ones((3, 4), dtype)
     assert check_image(image) is image
@@ -96,10 +98,18 @@ def test_masks():
 @pytest.mark.parametrize(
     ("mask", "error", "message"),
     [
-        (np.ones((3, 4), bool), ValueError, r"`mask` has shape \(3, 4\); that of `image`, \(3, 3\), is needed"),
+        (
+            np.ones((3, 4), bool),
+            ValueError,
+            r"`mask` has shape \(3, 4\); that of `image`, \(3, 3\), is needed",
+        ),
         (np.ones(9, bool), ValueError, r"`mask` has shape \(9,\); that of `image`, \(3, 3\)"),
         (True, ValueError, r"`mask` has shape \(\); that of `image`"),
-        (np.zeros((3, 3), bool), ValueError, "`mask` is False everywhere; it is True where a pixel is to be used"),
+        (
+            np.zeros((3, 3), bool),
+            ValueError,
+            "`mask` is False everywhere; it is True where a pixel is to be used",
+        ),
         (np.full((3, 3), "yes"), TypeError, "`mask` has dtype <U3; bool is needed"),
         (np.full((3, 3), None), TypeError, "`mask` has dtype object; bool is needed"),
         (np.ones((3, 3), complex), TypeError, "`mask` has dtype complex128; bool is needed"),

@@ -182,7 +182,9 @@ def test_kmeans_is_as_good_as_scikit_learn(put, n):
     wanted = Reference(n, n_init=10, tol=1e-6, random_state=0).fit(samples.astype(np.float64))
     got = KMeans(n, n_init=10, random_state=0).fit(put(samples))
     assert got.inertia_ == pytest.approx(wanted.inertia_, rel=1e-3)
-    np.testing.assert_allclose(matched(host(got.cluster_centers_), wanted.cluster_centers_), wanted.cluster_centers_, atol=0.05)
+    np.testing.assert_allclose(
+        matched(host(got.cluster_centers_), wanted.cluster_centers_), wanted.cluster_centers_, atol=0.05
+    )
 
 
 def test_twins_agree(device_space):

@@ -96,7 +96,9 @@ def test_how_the_work_is_cut_up_does_not_show(monkeypatch, backend, name):
     monkeypatch.setattr(cuda, "FFT_BATCH_BYTES", 200_000)
     for method in ("box", "fft"):
         parity.check_scores(backend, case, method)
-    monkeypatch.setattr(cuda, "SHARED_BYTES", cuda._shared_of((1, 1), case.stride, [2 * p + 1 for p in case.patch_radius]))
+    monkeypatch.setattr(
+        cuda, "SHARED_BYTES", cuda._shared_of((1, 1), case.stride, [2 * p + 1 for p in case.patch_radius])
+    )
     parity.check_scores(backend, case, "box")
 
 
@@ -189,7 +191,9 @@ def test_a_model_made_on_one_device_works_on_the_other(picture, tmp_path):
         assert (model.predict(picture.image, device=used_on).labels == made.labels).mean() >= AGREEMENT
 
 
-@pytest.mark.parametrize("dtype", ["?", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8", ">f4", ">u2", ">f8"])
+@pytest.mark.parametrize(
+    "dtype", ["?", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8", ">f4", ">u2", ">f8"]
+)
 def test_every_dtype_gives_the_labels_of_the_cpu(dtype):
     picture = synthetic.bicrystal((160, 170), counts=40, random_state=0)
     image = np.round(picture.image / picture.image.max() * 100)
@@ -206,7 +210,11 @@ def test_every_layout_gives_the_same_labels(cupy, layout):
     np.testing.assert_array_equal(gpuseg.segment(laid_out, random_state=0, device="cuda").labels, wanted)
     if layout in ("Fortran", "reversed"):
         there = strategies.lay_out(cupy.asarray(image), "C")
-        there = cupy.asfortranarray(there) if layout == "Fortran" else cupy.ascontiguousarray(there[::-1, ::-1])[::-1, ::-1]
+        there = (
+            cupy.asfortranarray(there)
+            if layout == "Fortran"
+            else cupy.ascontiguousarray(there[::-1, ::-1])[::-1, ::-1]
+        )
         np.testing.assert_array_equal(gpuseg.segment(there, random_state=0).labels.get(), wanted)
 
 
@@ -219,7 +227,10 @@ def test_arrays_given_are_never_changed(cupy, picture):
 
 
 def test_a_constant_image_and_one_without_pixels(cupy):
-    for image, message in ((np.full((60, 60), 7.1), "is constant"), (np.full((60, 60), np.nan), "has no finite pixel")):
+    for image, message in (
+        (np.full((60, 60), 7.1), "is constant"),
+        (np.full((60, 60), np.nan), "has no finite pixel"),
+    ):
         for given_as in (image, cupy.asarray(image)):
             with pytest.raises(ValueError, match=message):
                 gpuseg.segment(given_as, device="cuda")
@@ -273,5 +284,7 @@ def test_every_compiled_variant_is_launched():
     for name, options in cuda.variants().items():
         for variant in options:
             module = cuda._module(name, variant, 0)
-            for kernel in ("direct_scores", "box_scores") if name == "translation" else ("fill_from_nearest",):
+            for kernel in (
+                ("direct_scores", "box_scores") if name == "translation" else ("fill_from_nearest",)
+            ):
                 assert module.get_function(kernel).num_regs > 0

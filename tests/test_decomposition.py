@@ -38,14 +38,18 @@ def assert_is_the_naive_pca(pca, samples, n):
     np.testing.assert_allclose(pca.explained_variance_, scores.var(1, ddof=1), rtol=1e-4)
     np.testing.assert_allclose(pca.mean_, samples.mean(0, dtype=np.float64), rtol=1e-5, atol=1e-5)
     signs = np.sign((pca.components_ * components).sum(1))
-    np.testing.assert_allclose(pca.transform(samples), (signs[:, None] * scores).T, atol=1e-4 * np.abs(samples).max())
+    np.testing.assert_allclose(
+        pca.transform(samples), (signs[:, None] * scores).T, atol=1e-4 * np.abs(samples).max()
+    )
 
 
 @pytest.mark.parametrize("n", [1, 4, 9])
 def test_it_is_the_naive_one(samples, n):
     pca = PCA(n).fit(samples)
     assert pca.n_components_ == n
-    assert {a.dtype for a in (pca.components_, pca.mean_, pca.explained_variance_, pca.explained_variance_ratio_)} == {np.dtype("f4")}
+    assert {
+        a.dtype for a in (pca.components_, pca.mean_, pca.explained_variance_, pca.explained_variance_ratio_)
+    } == {np.dtype("f4")}
     assert_is_the_naive_pca(pca, samples, n)
 
 
@@ -101,7 +105,10 @@ def test_signs_are_fixed(samples, device_space):
 
 
 def test_project(samples, space):
-    mean, axes = samples.mean(0), np.linalg.qr(np.random.default_rng(1).normal(size=(9, 3)))[0].T.astype(np.float32)
+    mean, axes = (
+        samples.mean(0),
+        np.linalg.qr(np.random.default_rng(1).normal(size=(9, 3)))[0].T.astype(np.float32),
+    )
     got = space.numpy(project(space(samples), space(mean), space(axes)))
     assert got.dtype == np.float32
     wanted = (samples.astype(np.float64) - mean) @ axes.T.astype(np.float64)
@@ -129,7 +136,9 @@ def test_samples_that_are_all_the_same(device_space, n):
     pca = PCA(n).fit(device_space(np.full((20, 4), 0.3), np.float32))
     assert np.isfinite(device_space.numpy(pca.explained_variance_ratio_)).all()
     assert np.isfinite(device_space.numpy(pca.components_)).all()
-    np.testing.assert_allclose(device_space.numpy(pca.transform(device_space(np.full((20, 4), 0.3), np.float32))), 0, atol=1e-6)
+    np.testing.assert_allclose(
+        device_space.numpy(pca.transform(device_space(np.full((20, 4), 0.3), np.float32))), 0, atol=1e-6
+    )
 
 
 def test_one_sample(device_space):
@@ -139,7 +148,9 @@ def test_one_sample(device_space):
     np.testing.assert_allclose(device_space.numpy(pca.mean_), [1, 2, 3])
 
 
-@pytest.mark.parametrize(("given_as", "wanted"), [(3, 3), (np.int64(3), 3), (3.0, 3), (0.5, 0.5), (np.float32(0.5), 0.5), (99, 7)])
+@pytest.mark.parametrize(
+    ("given_as", "wanted"), [(3, 3), (np.int64(3), 3), (3.0, 3), (0.5, 0.5), (np.float32(0.5), 0.5), (99, 7)]
+)
 def test_numbers_of_components(given_as, wanted):
     got = check_n_components(given_as, 7, 100)
     assert got == wanted
@@ -187,5 +198,7 @@ def test_cuml_is_used_where_it_is_installed(samples, emulated_cuda, monkeypatch)
         got, wanted = PCA(n).fit(cupy.asarray(samples)), PCA(n).fit(samples)
         assert got.n_components_ == wanted.n_components_
         np.testing.assert_allclose(got.components_.get(), wanted.components_, atol=AXES)
-        np.testing.assert_allclose(got.explained_variance_ratio_.get(), wanted.explained_variance_ratio_, atol=RATIO)
+        np.testing.assert_allclose(
+            got.explained_variance_ratio_.get(), wanted.explained_variance_ratio_, atol=RATIO
+        )
     assert decomposition.PCA is PCA

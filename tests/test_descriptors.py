@@ -48,7 +48,9 @@ def test_a_perfect_lattice_scores_one_at_its_vectors(a, b, border, method):
     descriptor = PreselectedTranslations(vectors, patch_radius=8, method=method, border=border)
     values = descriptor.transform(lattice((60, 66), a, b), stride=4).values
     assert values.min() > 1 - BOUND
-    between = PreselectedTranslations([(a[0] // 2, a[1] // 2 + 1)], patch_radius=8, method=method, border=border)
+    between = PreselectedTranslations(
+        [(a[0] // 2, a[1] // 2 + 1)], patch_radius=8, method=method, border=border
+    )
     assert between.transform(lattice((60, 66), a, b), stride=4).values.max() < 0.9
 
 
@@ -135,7 +137,9 @@ def test_transform_is_the_naive_one_filled_by_the_rule(data, method):
     if case.max_num_points is None:
         descriptor = PreselectedTranslations(case.translations, case.patch_radius, method, case.border)
     else:
-        descriptor = LocalCorrelationMap(case.patch_radius, case.window_radius, case.max_num_points, method, case.border)
+        descriptor = LocalCorrelationMap(
+            case.patch_radius, case.window_radius, case.max_num_points, method, case.border
+        )
     got = descriptor.transform(case.image, stride=case.stride, mask=case.mask, device="cpu")
     wanted, conditioning = parity.naive_scores(case)
     rows, cols = case.positions
@@ -182,7 +186,13 @@ def test_masked_pixels_have_no_influence(image, method):
 
 def test_preselected_translations_are_maps_of_the_local_correlation_map(image, method):
     every = LocalCorrelationMap(3, (4, 4), 81, method=method).transform(image, stride=3)
-    chosen = (Translation(3, -1), Translation(-3, 1), Translation(0, 4), Translation(0, -4), Translation(0, 0))
+    chosen = (
+        Translation(3, -1),
+        Translation(-3, 1),
+        Translation(0, 4),
+        Translation(0, -4),
+        Translation(0, 0),
+    )
     few = PreselectedTranslations(chosen, 3, method=method).transform(image, stride=3)
     assert few.operations == chosen
     for t in chosen:
@@ -218,7 +228,9 @@ def test_a_list_of_lists_is_an_image(image):
 def test_operations_are_those_of_the_paper(window, points):
     operations = LocalCorrelationMap(window_radius=window, max_num_points=points).operations()
     assert len(operations) <= points
-    np.testing.assert_array_equal([(t.d_row, t.d_col) for t in operations], naive.translations_of_window(window, points))
+    np.testing.assert_array_equal(
+        [(t.d_row, t.d_col) for t in operations], naive.translations_of_window(window, points)
+    )
 
 
 def test_the_default_window():
@@ -230,7 +242,12 @@ def test_the_default_window():
 
 def test_preselected_operations_keep_their_order():
     wanted = (Translation(3, 4), Translation(-1, 0), Translation(0, 2))
-    for given_as in (wanted, [(3, 4), (-1, 0), (0, 2)], np.array([[3, 4], [-1, 0], [0, 2]]), [[3.0, 4.0], (-1, 0), wanted[2]]):
+    for given_as in (
+        wanted,
+        [(3, 4), (-1, 0), (0, 2)],
+        np.array([[3, 4], [-1, 0], [0, 2]]),
+        [[3.0, 4.0], (-1, 0), wanted[2]],
+    ):
         assert PreselectedTranslations(given_as).operations() == wanted
 
 
@@ -272,7 +289,11 @@ def test_strides_that_make_no_sense(image, stride, error):
 
 def test_numpy_integers_are_whole_numbers(image):
     descriptor = LocalCorrelationMap(np.int64(3), (np.uint8(2), np.int32(3)), np.int16(9))
-    assert descriptor.transform(image, stride=np.int64(7)).values.shape == (len(descriptor.operations()), 5, 6)
+    assert descriptor.transform(image, stride=np.int64(7)).values.shape == (
+        len(descriptor.operations()),
+        5,
+        6,
+    )
 
 
 def test_a_patch_as_large_as_the_image(method):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ast
 import inspect
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +24,7 @@ from tests.tolerances import TOLERANCE, assert_scores_close
 
 CPU = Backend(arrays.Device("cpu"))
 CASES = parity.corner_cases()
+ROOT = Path(gpuseg.__file__).resolve().parents[1]
 ORDERS = {"forward": 0, "reverse": 1, "shuffled": 2}
 
 
@@ -150,6 +154,7 @@ def test_filling_of_scattered_scores(backend, shape, share):
 
 # --- normalisation ---------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("name", parity.IMAGES)
 def test_normalised_images(backend, name):
     parity.check_normalise(backend, parity.IMAGES[name])
@@ -276,7 +281,11 @@ def test_kernels_that_each_method_launches(emulated_cuda, method):
     cupy = emulated_cuda()
     backend = Backend(arrays.Device("cuda", 0))
     backend.scores(CASES["window"], method)
-    wanted = {"direct": {"direct_scores"}, "fft": {"fft_gather", "fft_finish"}, "box": {"patch_statistics", "box_scores"}}
+    wanted = {
+        "direct": {"direct_scores"},
+        "fft": {"fft_gather", "fft_finish"},
+        "box": {"patch_statistics", "box_scores"},
+    }
     assert set(cupy.launches) == wanted[method]
 
 
@@ -284,13 +293,36 @@ def test_kernels_that_each_method_launches(emulated_cuda, method):
 
 
 def test_the_kernels_pass_the_sanitizers():
-    names = ["window", "half plane", "two values", "shifts beyond the image", "one row", "patch as large as the image"]
+    names = [
+        "window",
+        "half plane",
+        "two values",
+        "shifts beyond the image",
+        "one row",
+        "patch as large as the image",
+    ]
     ids = [f"[forward-{name}-{method}]" for name in names for method in METHODS]
     fill = [f"[shuffled-{name}]" for name in ("scattered nan", "one row")]
     run_tests_sanitized(
         *(f"tests/test_engines.py::test_corner_cases_in_the_emulator{i}" for i in ids),
         *(f"tests/test_engines.py::test_filling_of_corner_cases_in_the_emulator{i}" for i in fill),
-        *(f"tests/test_engines.py::test_blocks_that_take_several_shifts[reverse-{name}]" for name in names[:2]),
-        *(f"tests/test_engines.py::test_blocks_with_little_shared_memory[reverse-{name}]" for name in names[:2]),
+        *(
+            f"tests/test_engines.py::test_blocks_that_take_several_shifts[reverse-{name}]"
+            for name in names[:2]
+        ),
+        *(
+            f"tests/test_engines.py::test_blocks_with_little_shared_memory[reverse-{name}]"
+            for name in names[:2]
+        ),
         timeout=240,
     )
+
+
+def test_the_cpu_kernels_stay_inside_their_arrays(tmp_path):
+    """numba, told to check every index: what the sanitizers are to the CUDA kernels."""
+    environment = {**os.environ, "NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/test_engines.py", "-k",
+               "cases_on_the_cpu or tiles_of_corner_cases"]  # fmt: skip
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stdout[-6000:]
+    assert " passed" in run.stdout

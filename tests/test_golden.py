@@ -51,7 +51,9 @@ def inside(descriptors):
 def test_scores_are_those_of_the_definition(golden, device, method):
     descriptor = LocalCorrelationMap(**WINDOW, method=method, border="valid")
     got = descriptor.transform(golden["image"], stride=STRIDE, device=device)
-    np.testing.assert_array_equal([(t.d_row, t.d_col) for t in got.operations], golden["lcm_direct_translations"])
+    np.testing.assert_array_equal(
+        [(t.d_row, t.d_col) for t in got.operations], golden["lcm_direct_translations"]
+    )
     np.testing.assert_array_equal(got.grid.rows, golden["rows"])
     np.testing.assert_array_equal(got.grid.cols, golden["cols"])
     wanted = np.moveaxis(golden["pearson_float64"], -1, 0)
@@ -60,16 +62,22 @@ def test_scores_are_those_of_the_definition(golden, device, method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_preselected_translations(golden, method):
-    descriptor = PreselectedTranslations(golden["preselected_translations"], (8, 6), method=method, border="valid")
+    descriptor = PreselectedTranslations(
+        golden["preselected_translations"], (8, 6), method=method, border="valid"
+    )
     got = descriptor.transform(golden["image"], stride=STRIDE, device="cpu")
     wanted = np.moveaxis(golden["preselected"], -1, 0)
     assert got.values.shape == wanted.shape
     # theirs are float32 sums in one pass
-    assert_scores_close(got.values, wanted, np.abs(golden["lcm_direct"] - golden["pearson_float64"]).max() + 2e-6)
+    assert_scores_close(
+        got.values, wanted, np.abs(golden["lcm_direct"] - golden["pearson_float64"]).max() + 2e-6
+    )
 
 
 def test_scores_lie_closer_to_the_definition_than_those_of_pystem_direct(golden):
-    got = LocalCorrelationMap(**WINDOW, border="valid").transform(golden["image"], stride=STRIDE, device="cpu")
+    got = LocalCorrelationMap(**WINDOW, border="valid").transform(
+        golden["image"], stride=STRIDE, device="cpu"
+    )
     wanted = np.moveaxis(golden["pearson_float64"], -1, 0)
     theirs = np.moveaxis(golden["lcm_direct"], -1, 0)
     assert np.abs(got.values - wanted).max() < np.abs(theirs - wanted).max()
@@ -78,32 +86,52 @@ def test_scores_lie_closer_to_the_definition_than_those_of_pystem_direct(golden)
 @pytest.mark.parametrize("method", METHODS)
 def test_labels_inside_the_margins(golden, device, method):
     descriptor = LocalCorrelationMap(**WINDOW, method=method, border="valid")
-    got = gpuseg.segment(golden["image"], 2, descriptor=descriptor, stride=STRIDE, n_components=4, random_state=0, device=device)
+    got = gpuseg.segment(
+        golden["image"],
+        2,
+        descriptor=descriptor,
+        stride=STRIDE,
+        n_components=4,
+        random_state=0,
+        device=device,
+    )
     part = inside(got.descriptors)
     assert agreement(got.labels[part], golden["lcm_direct_labels"][part]) >= 0.98
 
 
 def test_labels_of_preselected_translations(golden):
     descriptor = PreselectedTranslations(golden["preselected_translations"], (8, 6), border="valid")
-    got = gpuseg.segment(golden["image"], 2, descriptor=descriptor, stride=STRIDE, n_components=3, random_state=0, device="cpu")
+    got = gpuseg.segment(
+        golden["image"], 2, descriptor=descriptor, stride=STRIDE, n_components=3, random_state=0, device="cpu"
+    )
     part = inside(got.descriptors)
     assert agreement(got.labels[part], golden["preselected_labels"][part]) >= 0.98
 
 
 def test_labels_of_the_whole_image_are_the_truth(golden):
     descriptor = LocalCorrelationMap(**WINDOW)
-    got = gpuseg.segment(golden["image"], 2, descriptor=descriptor, stride=STRIDE, n_components=4, random_state=0, device="cpu")
+    got = gpuseg.segment(
+        golden["image"], 2, descriptor=descriptor, stride=STRIDE, n_components=4, random_state=0, device="cpu"
+    )
     assert agreement(got.labels, golden["truth"]) >= 0.97
 
 
 def test_explained_variance(golden):
     descriptor = LocalCorrelationMap(**WINDOW, border="valid")
-    got = gpuseg.segment(golden["image"], 2, descriptor=descriptor, stride=STRIDE, n_components=4, random_state=0, device="cpu")
+    got = gpuseg.segment(
+        golden["image"], 2, descriptor=descriptor, stride=STRIDE, n_components=4, random_state=0, device="cpu"
+    )
     # pystem's scores are wrong by some 1e-4, and so are its variances
-    np.testing.assert_allclose(got.explained_variance_ratio, golden["lcm_direct_explained_variance_ratio"], atol=1e-3)
+    np.testing.assert_allclose(
+        got.explained_variance_ratio, golden["lcm_direct_explained_variance_ratio"], atol=1e-3
+    )
     few = PreselectedTranslations(golden["preselected_translations"], (8, 6), border="valid")
-    got = gpuseg.segment(golden["image"], 2, descriptor=few, stride=STRIDE, n_components=3, random_state=0, device="cpu")
-    np.testing.assert_allclose(got.explained_variance_ratio, golden["preselected_explained_variance_ratio"], atol=1e-3)
+    got = gpuseg.segment(
+        golden["image"], 2, descriptor=few, stride=STRIDE, n_components=3, random_state=0, device="cpu"
+    )
+    np.testing.assert_allclose(
+        got.explained_variance_ratio, golden["preselected_explained_variance_ratio"], atol=1e-3
+    )
 
 
 def test_separability_on_the_same_labels(golden):
@@ -119,6 +147,8 @@ def test_separability_on_the_same_labels(golden):
 
 def test_the_separability_of_a_segmentation(golden):
     descriptor = LocalCorrelationMap(**WINDOW, border="valid")
-    got = gpuseg.segment(golden["image"], 2, descriptor=descriptor, stride=STRIDE, n_components=4, random_state=0, device="cpu")
+    got = gpuseg.segment(
+        golden["image"], 2, descriptor=descriptor, stride=STRIDE, n_components=4, random_state=0, device="cpu"
+    )
     wanted = golden["lcm_direct_separability"]
     assert np.corrcoef(np.argsort(np.argsort(got.separability)), np.argsort(np.argsort(wanted)))[0, 1] > 0.98

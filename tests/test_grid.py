@@ -31,7 +31,11 @@ def test_the_grid_inside_keeps_its_margin(shape, stride, margin):
         np.testing.assert_array_equal(got, naive.grid_positions(length, stride, keep))
 
 
-@given(shape=SHAPES, stride=st.integers(1, 50), margin=st.none() | st.tuples(st.integers(0, 20), st.integers(0, 20)))
+@given(
+    shape=SHAPES,
+    stride=st.integers(1, 50),
+    margin=st.none() | st.tuples(st.integers(0, 20), st.integers(0, 20)),
+)
 def test_every_label_is_at_its_right_pixel(shape, stride, margin):
     grid = Grid.full(shape, stride) if margin is None else Grid.inside(shape, stride, margin)
     if grid.size == 0:
@@ -44,7 +48,9 @@ def test_every_label_is_at_its_right_pixel(shape, stride, margin):
     np.testing.assert_array_equal(grid.at_points(got), labels)
 
 
-@pytest.mark.parametrize("grid", [Grid.full((11, 14), 4), Grid.inside((17, 15), 3, (5, 4))], ids=["full", "inside"])
+@pytest.mark.parametrize(
+    "grid", [Grid.full((11, 14), 4), Grid.inside((17, 15), 3, (5, 4))], ids=["full", "inside"]
+)
 @pytest.mark.parametrize("dtype", ["int32", "float32", "bool"])
 def test_upsampling_of_every_kind_of_array(space, grid, dtype):
     values = np.random.default_rng(0).integers(0, 2, (3, *grid.shape)).astype(dtype)

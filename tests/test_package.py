@@ -20,7 +20,21 @@ import gpuseg
 from gpuseg.engines import cuda
 
 PACKAGE = Path(gpuseg.__file__).parent
-HEAVY = ("cupy", "cupyx", "cuml", "numba", "sklearn", "matplotlib", "tifffile", "PIL", "dask", "rsciio", "tqdm", "click", "torch")
+HEAVY = (
+    "cupy",
+    "cupyx",
+    "cuml",
+    "numba",
+    "sklearn",
+    "matplotlib",
+    "tifffile",
+    "PIL",
+    "dask",
+    "rsciio",
+    "tqdm",
+    "click",
+    "torch",
+)
 MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages([str(PACKAGE)], "gpuseg.")
@@ -30,7 +44,9 @@ MODULES = sorted(
 
 def fresh(code):
     """What a new Python prints."""
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent
+    )
     return run.stdout.strip()
 
 
@@ -100,7 +116,9 @@ def test_types_are_announced():
 
 def documented(docstring):
     """Names under the numpydoc heading Parameters, or Attributes of a value, in order."""
-    match = re.search(r"\n(?:Parameters|Attributes)\n-{10}\n(.*?)(?:\n\n[A-Z]\w+\n-{3,}|\Z)", docstring, re.DOTALL)
+    match = re.search(
+        r"\n(?:Parameters|Attributes)\n-{10}\n(.*?)(?:\n\n[A-Z]\w+\n-{3,}|\Z)", docstring, re.DOTALL
+    )
     if not match:
         return []
     entries = re.findall(r"^([\w*][\w*, ]*?)(?: :.*)?$", match[1], re.MULTILINE)
@@ -142,8 +160,12 @@ CALLABLES = public_callables()
 
 def test_there_is_something_to_check():
     assert len(CALLABLES) > 40
-    assert {"gpuseg.segmentation.segment", "gpuseg.grid.Grid.upsample", "gpuseg.segmenter.Segmenter"} <= set(CALLABLES)
-    assert documented("A.\n\nParameters\n----------\na, b : int\n    About: it.\n*rest\n    More.\n\nReturns\n-------\nx") == ["a", "b", "rest"]
+    assert {"gpuseg.segmentation.segment", "gpuseg.grid.Grid.upsample", "gpuseg.segmenter.Segmenter"} <= set(
+        CALLABLES
+    )
+    assert documented(
+        "A.\n\nParameters\n----------\na, b : int\n    About: it.\n*rest\n    More.\n\nReturns\n-------\nx"
+    ) == ["a", "b", "rest"]
 
 
 @pytest.mark.parametrize("name", sorted(CALLABLES))

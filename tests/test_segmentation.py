@@ -17,7 +17,14 @@ from sklearn.exceptions import NotFittedError
 from sklearn.metrics import adjusted_rand_score
 
 import gpuseg
-from gpuseg import LocalCorrelationMap, PreselectedTranslations, SegmentationModel, Segmenter, arrays, synthetic
+from gpuseg import (
+    LocalCorrelationMap,
+    PreselectedTranslations,
+    SegmentationModel,
+    Segmenter,
+    arrays,
+    synthetic,
+)
 from gpuseg.engines import cpu
 from tests import naive
 from tests.tolerances import TOLERANCE
@@ -120,7 +127,9 @@ def test_certainty_is_that_of_the_distances(segmentation):
 def test_components_are_the_principal_ones(segmentation):
     values = segmentation.descriptors.values.reshape(len(segmentation.operations), -1)
     _, ratio, scores = naive.pca(values, 5)
-    np.testing.assert_allclose(segmentation.explained_variance_ratio, ratio, atol=TOLERANCE["pca", "explained_variance_ratio"])
+    np.testing.assert_allclose(
+        segmentation.explained_variance_ratio, ratio, atol=TOLERANCE["pca", "explained_variance_ratio"]
+    )
     first = segmentation.components[0].ravel()
     assert abs(np.corrcoef(first, scores[0])[0, 1]) > 1 - 1e-6
 
@@ -128,7 +137,9 @@ def test_components_are_the_principal_ones(segmentation):
 def test_separability_is_the_naive_one(segmentation):
     values = segmentation.descriptors.values.reshape(len(segmentation.operations), -1)
     wanted = naive.separability(values, segmentation.point_labels.ravel())
-    np.testing.assert_allclose(segmentation.separability, wanted, rtol=TOLERANCE["separability", "relative"], atol=1e-6)
+    np.testing.assert_allclose(
+        segmentation.separability, wanted, rtol=TOLERANCE["separability", "relative"], atol=1e-6
+    )
 
 
 def test_without_upsampling(picture, segmentation):
@@ -140,7 +151,9 @@ def test_without_upsampling(picture, segmentation):
 
 @pytest.mark.parametrize("border", ["full", "valid"])
 def test_one_pattern(picture, border):
-    one = gpuseg.segment(picture.image, 1, descriptor=LocalCorrelationMap(8, 8, 60, border=border), device="cpu")
+    one = gpuseg.segment(
+        picture.image, 1, descriptor=LocalCorrelationMap(8, 8, 60, border=border), device="cpu"
+    )
     assert (one.labels == 0).all()
     assert (one.certainty == 1).all()
     np.testing.assert_array_equal(one.area_fractions, [1])
@@ -148,7 +161,9 @@ def test_one_pattern(picture, border):
 
 
 def test_the_valid_border_labels_its_margin_too(picture):
-    labels = gpuseg.segment(picture.image, **{**FAST, "descriptor": LocalCorrelationMap(8, 8, 60, border="valid")}).labels
+    labels = gpuseg.segment(
+        picture.image, **{**FAST, "descriptor": LocalCorrelationMap(8, 8, 60, border="valid")}
+    ).labels
     assert labels.shape == picture.image.shape
     assert set(np.unique(labels)) == {0, 1}
     np.testing.assert_array_equal(labels[:17], np.broadcast_to(labels[16], (17, labels.shape[1])))
@@ -164,13 +179,17 @@ def test_a_fraction_of_the_variance(picture, fraction):
 
 
 def test_more_components_than_operations(picture):
-    few = gpuseg.segment(picture.image, descriptor=PreselectedTranslations([(9, 0), (0, 9)], 8), n_components=50, device="cpu")
+    few = gpuseg.segment(
+        picture.image, descriptor=PreselectedTranslations([(9, 0), (0, 9)], 8), n_components=50, device="cpu"
+    )
     assert few.components.shape[0] == 2
 
 
 def test_as_many_patterns_as_grid_points():
     image = np.random.default_rng(0).normal(size=(20, 20))
-    every = gpuseg.segment(image, 9, stride=8, descriptor=LocalCorrelationMap(3, 3), random_state=0, device="cpu")
+    every = gpuseg.segment(
+        image, 9, stride=8, descriptor=LocalCorrelationMap(3, 3), random_state=0, device="cpu"
+    )
     assert sorted(np.unique(every.labels)) == list(range(9))
 
 
@@ -202,7 +221,12 @@ def test_parameters_in_numpy_types_go_through_json(picture):
     descriptor = LocalCorrelationMap(np.int64(8), (np.int32(8), np.uint8(8)), np.int64(60))
     got = gpuseg.segment(picture.image, np.int64(2), descriptor=descriptor, stride=np.int32(5), n_components=np.int64(4), random_state=np.int64(0))  # fmt: skip
     again = json.loads(json.dumps(got.parameters))
-    assert (again["n_patterns"], again["stride"], again["n_components"], again["random_state"]) == (2, 5, 4, 0)
+    assert (again["n_patterns"], again["stride"], again["n_components"], again["random_state"]) == (
+        2,
+        5,
+        4,
+        0,
+    )
 
 
 def test_the_table_and_the_repr(segmentation, picture):
@@ -292,7 +316,10 @@ def test_a_mask_that_is_true_everywhere_is_none(picture, segmentation):
 # --- every kind of image ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", ["u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8", ">f4", ">f8", ">u2", ">i4", "g"])
+@pytest.mark.parametrize(
+    "dtype",
+    ["u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8", ">f4", ">f8", ">u2", ">i4", "g"],
+)
 def test_every_dtype_gives_the_same_labels(picture, segmentation, dtype):
     image = picture.image
     scaled = np.round(image / image.max() * 100)
@@ -397,7 +424,14 @@ def test_a_model_predicts_what_it_was_made_from(picture, segmentation):
 @pytest.mark.parametrize("descriptor", [LocalCorrelationMap(8, (8, 9), 60), PreselectedTranslations([(9, 0), (4, 8), (-4, 8), (3, 3)], (8, 7), border="valid")])  # fmt: skip
 @pytest.mark.parametrize("upsampling", [True, False])
 def test_a_model_survives_its_file(picture, tmp_path, descriptor, upsampling):
-    made = gpuseg.segment(picture.image, 3, **{**FAST, "descriptor": descriptor}, stride=4, n_components=3, upsampling=upsampling)
+    made = gpuseg.segment(
+        picture.image,
+        3,
+        **{**FAST, "descriptor": descriptor},
+        stride=4,
+        n_components=3,
+        upsampling=upsampling,
+    )
     made.model.save(tmp_path / "model.npz")
     model = SegmentationModel.load(tmp_path / "model.npz")
     for name in ("mean", "components", "explained_variance_ratio", "cluster_centers"):
@@ -418,7 +452,9 @@ def test_a_model_saved_under_a_name_keeps_it(segmentation, tmp_path):
 def test_a_model_with_numpy_radii_can_be_saved(picture, tmp_path):
     descriptor = LocalCorrelationMap(np.int64(8), (np.int32(8), 8), 60)
     gpuseg.segment(picture.image, **{**FAST, "descriptor": descriptor}).model.save(tmp_path / "model.npz")
-    assert len(SegmentationModel.load(tmp_path / "model.npz").descriptor.operations()) == len(descriptor.operations())
+    assert len(SegmentationModel.load(tmp_path / "model.npz").descriptor.operations()) == len(
+        descriptor.operations()
+    )
 
 
 def test_a_model_labels_another_image_alike(picture, segmentation):
@@ -501,7 +537,11 @@ def test_the_estimator_takes_what_segment_takes():
     import inspect
 
     def options(function):
-        return {p.name: p.default for p in inspect.signature(function).parameters.values() if p.name not in ("self", "image", "mask")}
+        return {
+            p.name: p.default
+            for p in inspect.signature(function).parameters.values()
+            if p.name not in ("self", "image", "mask")
+        }
 
     assert options(Segmenter.__init__) == options(gpuseg.segment)
 
@@ -521,7 +561,12 @@ def test_the_estimator_takes_a_mask(picture):
 def test_the_gpu_gives_the_labels_of_the_cpu(emulated_cuda, method, masked):
     picture = synthetic.bicrystal((64, 72), period=9, misorientation=20, counts=40, random_state=2)
     mask = disc_mask(picture.image.shape) if masked else None
-    options = {"descriptor": LocalCorrelationMap(7, 6, 40, method=method), "stride": 4, "random_state": 0, "mask": mask}
+    options = {
+        "descriptor": LocalCorrelationMap(7, 6, 40, method=method),
+        "stride": 4,
+        "random_state": 0,
+        "mask": mask,
+    }
     wanted = gpuseg.segment(picture.image, device="cpu", **options)
     cupy = emulated_cuda(order=2)
     got = gpuseg.segment(picture.image, device="cuda", **options)
@@ -531,8 +576,12 @@ def test_the_gpu_gives_the_labels_of_the_cpu(emulated_cuda, method, masked):
     assert type(got.labels) is np.ndarray
     np.testing.assert_allclose(got.explained_variance_ratio, wanted.explained_variance_ratio, atol=1e-4)
     # a model made on one device works on the other
-    assert (got.model.predict(picture.image, mask=mask, device="cpu").labels == got.labels).mean() >= TOLERANCE["labels", "agreement"]
-    assert (wanted.model.predict(picture.image, mask=mask, device="cuda").labels == wanted.labels).mean() >= TOLERANCE["labels", "agreement"]
+    assert (
+        got.model.predict(picture.image, mask=mask, device="cpu").labels == got.labels
+    ).mean() >= TOLERANCE["labels", "agreement"]
+    assert (
+        wanted.model.predict(picture.image, mask=mask, device="cuda").labels == wanted.labels
+    ).mean() >= TOLERANCE["labels", "agreement"]
 
 
 def test_nothing_large_comes_back_to_the_host_between_image_and_labels(emulated_cuda, monkeypatch):
@@ -540,8 +589,14 @@ def test_nothing_large_comes_back_to_the_host_between_image_and_labels(emulated_
     cupy = emulated_cuda()
     read = []
     get = cupy.ndarray.get
-    monkeypatch.setattr(cupy.ndarray, "get", lambda self, *rest, **options: read.append(self.shape) or get(self, *rest, **options))
-    found = gpuseg.segment(cupy.asarray(image), descriptor=LocalCorrelationMap(4, 4, 81), stride=3, random_state=0)
+    monkeypatch.setattr(
+        cupy.ndarray,
+        "get",
+        lambda self, *rest, **options: read.append(self.shape) or get(self, *rest, **options),
+    )
+    found = gpuseg.segment(
+        cupy.asarray(image), descriptor=LocalCorrelationMap(4, 4, 81), stride=3, random_state=0
+    )
     # the model is small: a mean, five axes, two centres; the labels of the points are counted on the host
     allowed = {(81,), (5, 81), (5,), (2, 5), (found.grid.size,)}
     assert set(read) <= allowed, read
@@ -642,7 +697,9 @@ def test_bad_parameters_are_told_before_the_work_begins(monkeypatch, name):
 def test_cuda_without_a_gpu():
     if arrays.gpu_status()[0]:
         pytest.skip("there is a GPU")
-    with pytest.raises(gpuseg.DeviceError, match="`device` is 'cuda', but no GPU can be used: .*; or use device='cpu'"):
+    with pytest.raises(
+        gpuseg.DeviceError, match="`device` is 'cuda', but no GPU can be used: .*; or use device='cpu'"
+    ):
         gpuseg.segment(GOOD, device="cuda")
 
 

@@ -31,7 +31,9 @@ def test_a_translation_is_a_value():
 @pytest.mark.parametrize("points", [1, 2, 9, 50, 100, 1681, 10**6])
 def test_translations_of_a_window(window, points):
     got = translations_in_window(window, points)
-    np.testing.assert_array_equal([(t.d_row, t.d_col) for t in got], naive.translations_of_window(window, points))
+    np.testing.assert_array_equal(
+        [(t.d_row, t.d_col) for t in got], naive.translations_of_window(window, points)
+    )
     assert all(type(t.d_row) is type(t.d_col) is int for t in got)
 
 
@@ -46,7 +48,9 @@ def test_what_counts_as_translations(entries):
     assert all(type(t.d_row) is int for t in got)
 
 
-@pytest.mark.parametrize("entry", [(1,), (1, 2, 3), (0.5, 1), ("a", 1), None, 3, (1, np.inf), (1, np.nan), (1, None)])
+@pytest.mark.parametrize(
+    "entry", [(1,), (1, 2, 3), (0.5, 1), ("a", 1), None, 3, (1, np.inf), (1, np.nan), (1, None)]
+)
 def test_what_does_not(entry):
     with pytest.raises(ValueError, match=r"`translations` holds .*; give whole pixels \(d_row, d_col\)"):
         as_translations([(4, 4), entry])

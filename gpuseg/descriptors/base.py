@@ -111,7 +111,10 @@ def prepare(image: Any, mask: Any, device: Device) -> tuple[Any, Any]:
     xp = namespace(image)
     valid = valid_pixels(image, None if mask is None else move(mask, device))
     if valid is not None and not bool(xp.any(valid)):
-        raise ValueError(f"`image` of shape {image.shape} has no finite pixel" + (" inside `mask`" if mask is not None else ""))
+        raise ValueError(
+            f"`image` of shape {image.shape} has no finite pixel"
+            + (" inside `mask`" if mask is not None else "")
+        )
     pixels = engine_for(device).normalise(image, valid)
     if not bool(xp.any(pixels)):
         raise ValueError(f"`image` of shape {image.shape} is constant; there is nothing to tell apart")

@@ -34,9 +34,13 @@ def as_descriptor(descriptor: Any) -> Any:
         return LocalCorrelationMap()
     if isinstance(descriptor, str):
         if descriptor == "preselected-translations":
-            raise ValueError("`descriptor` 'preselected-translations' needs its translations; give gpuseg.PreselectedTranslations([...])")
+            raise ValueError(
+                "`descriptor` 'preselected-translations' needs its translations; give gpuseg.PreselectedTranslations([...])"
+            )
         if descriptor not in NAMES:
-            raise ValueError(f"`descriptor` is {descriptor!r}; one of {', '.join(map(repr, NAMES))} is needed")
+            raise ValueError(
+                f"`descriptor` is {descriptor!r}; one of {', '.join(map(repr, NAMES))} is needed"
+            )
         return NAMES[descriptor]()
     if isinstance(descriptor, type) or not hasattr(descriptor, "transform"):
         wanted = f"{LocalCorrelationMap.__name__}(...), {PreselectedTranslations.__name__}(...) or a name"
@@ -61,7 +65,7 @@ def describe(descriptor: Any) -> dict[str, Any]:
         return described
     for parameter in dataclasses.fields(descriptor):
         value = getattr(descriptor, parameter.name)
-        if parameter.name == "translations":
+        if isinstance(descriptor, PreselectedTranslations) and parameter.name == "translations":
             value = [[t.d_row, t.d_col] for t in descriptor.operations()]
         described[parameter.name] = list(value) if isinstance(value, tuple) else value
     return described

@@ -16,6 +16,7 @@ FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}
 SERIAL = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": FASTMATH}
 
 U = np.uintp
+CHUNK = 4096
 ZERO = np.float32(0.0)
 ONE = np.float32(1.0)
 
@@ -32,21 +33,23 @@ ONE = np.float32(1.0)
 
 
 @njit(**SERIAL)
-def _add_products(total, p, q, offsets, begin, end, width):
-    """total[m] += sum over pairs (u, v) = offsets[begin:end] of p[u + m] q[v + m], four a pass."""
+def _add_products(total, p, q, offsets, begin, end, at, width):
+    """total[at + m] += sum over (u, v) = offsets[begin:end] of p[u + at + m] q[v + at + m], four a pass."""
     k = begin
     while k + 4 <= end:
-        a0, a1, a2, a3 = U(offsets[k, 0]), U(offsets[k + 1, 0]), U(offsets[k + 2, 0]), U(offsets[k + 3, 0])
-        b0, b1, b2, b3 = U(offsets[k, 1]), U(offsets[k + 1, 1]), U(offsets[k + 2, 1]), U(offsets[k + 3, 1])
+        a0, a1 = at + U(offsets[k, 0]), at + U(offsets[k + 1, 0])
+        a2, a3 = at + U(offsets[k + 2, 0]), at + U(offsets[k + 3, 0])
+        b0, b1 = at + U(offsets[k, 1]), at + U(offsets[k + 1, 1])
+        b2, b3 = at + U(offsets[k + 2, 1]), at + U(offsets[k + 3, 1])
         for m in range(width):
-            total[m] += (p[a0 + m] * q[b0 + m] + p[a1 + m] * q[b1 + m]) + (
+            total[at + m] += (p[a0 + m] * q[b0 + m] + p[a1 + m] * q[b1 + m]) + (
                 p[a2 + m] * q[b2 + m] + p[a3 + m] * q[b3 + m]
             )
         k += 4
     while k < end:
-        a0, b0 = U(offsets[k, 0]), U(offsets[k, 1])
+        a0, b0 = at + U(offsets[k, 0]), at + U(offsets[k, 1])
         for m in range(width):
-            total[m] += p[a0 + m] * q[b0 + m]
+            total[at + m] += p[a0 + m] * q[b0 + m]
         k += 1
 
 
@@ -104,23 +107,26 @@ def _box_sums(p, q, shift, geometry, cells, n_rows, pitch, offsets, work, out):
             y = reach_row + pixels[k, 0] + side * shift[0]
             x = reach_col + pixels[k, 1] + side * shift[1]
             offsets[k, side] = (y % stride * stride + x % stride) * plane + y // stride * pitch + x // stride
-    whole, n = U((n_rows + n_down) * pitch), U(n_rows * pitch)
-    for m in range(whole):
-        corner[m] = 0
-        top[m] = 0
-    _add_products(corner, p, q, offsets, 0, ends[0], whole)
-    _add_products(top, p, q, offsets, ends[0], ends[1], whole)
-    _set(columns, corner, U(n_down * pitch), n)
+    whole, n = (n_rows + n_down) * pitch, U(n_rows * pitch)
+    for begin in range(0, whole, CHUNK):  # the sums of a chunk stay in the first-level cache
+        at, width = U(begin), U(min(CHUNK, whole - begin))
+        for m in range(width):
+            corner[at + m] = 0
+            top[at + m] = 0
+        _add_products(corner, p, q, offsets, 0, ends[0], at, width)
+        _add_products(top, p, q, offsets, ends[0], ends[1], at, width)
+        if n_down > 0:
+            for m in range(width):
+                left[at + m] = corner[at + m]
+                rest[at + m] = top[at + m]
+            _add_products(left, p, q, offsets, ends[1], ends[2], at, width)
+            _add_products(rest, p, q, offsets, ends[2], ends[3], at, width)
+    down = U(n_down * pitch)
+    _set(columns, corner, down, n)
+    _set(corner, top, down, n)
     if n_down > 0:
-        _set(left, corner, U(0), whole)
-        _add_products(left, p, q, offsets, ends[1], ends[2], whole)
         _add_box(left, spare, n_down, pitch, columns, n)
-        _set(rest, top, U(0), whole)
-        _add_products(rest, p, q, offsets, ends[2], ends[3], whole)
-        _set(corner, top, U(n_down * pitch), n)
         _add_box(rest, spare, n_down, pitch, corner, n)
-    else:
-        _set(corner, top, U(0), n)
     # now `columns` holds the sums over the rows of the patch of the first columns of each block, `corner` of
     # its other columns
     _add(corner, columns, U(0), n)
@@ -219,7 +225,9 @@ def _side_statistics(sums, squares, left, right, e, size, step, flat, tables):
     for k in range(tables.shape[1]):
         top, bottom = k * step[0], k * step[0] + size[0]
         tables[0, k], tables[1, k] = _rectangle_statistics(sums, squares, top, bottom, left, right, flat)
-        tables[2, k], tables[3, k] = _rectangle_statistics(sums, squares, top, bottom, left + e, right + e, flat)
+        tables[2, k], tables[3, k] = _rectangle_statistics(
+            sums, squares, top, bottom, left + e, right + e, flat
+        )
 
 
 @njit(**SERIAL)
@@ -272,7 +280,9 @@ def _score_line(sums, to, n, mean_a, scale_a, a, mean_b, scale_b, b, same, width
 
 
 @njit(**SERIAL)
-def _side_column(scores, to, pitch, n, spans, left, right, d, e, size, here, there, lines, tables, sums, squares, flat):
+def _side_column(
+    scores, to, pitch, n, spans, left, right, d, e, size, here, there, lines, tables, sums, squares, flat
+):
     """Sums of products become scores in a column of grid points whose patches the border cuts on one side.
 
     here, there = line of the tables for the first patch and for its copy, `lines` apart from row to row; n
@@ -361,7 +371,9 @@ def box_tile(tile, integrals, span, place, geometry, cells, step, plan, flat, wo
                 _score_line(scores, to, n, mean, scale, here, mean, scale, there, same, count)
             else:
                 here, there = U(i * line + at_a), U(i * line + at_b)
-                _score_line(scores, to, n, cut_mean_a, cut_scale_a, here, cut_mean_b, cut_scale_b, there, same, count)
+                _score_line(
+                    scores, to, n, cut_mean_a, cut_scale_a, here, cut_mean_b, cut_scale_b, there, same, count
+                )
         for j in range(n_cols):
             if begin <= j < end:
                 continue

@@ -22,7 +22,7 @@ log = logging.getLogger("gpuseg")
 
 Tile = tuple[int, int, int, int]
 
-TILE = (256, 512)
+TILE = (128, 1024)
 """Pixels of a tile (rows, columns): its copy and its box sums stay in the second-level cache."""
 
 BAND = 64
@@ -65,7 +65,11 @@ def _first_call(kernel: Any, run: Callable[[], None]) -> None:
     run()
     if sum(kernel.stats.cache_misses.values()) > misses:
         seconds = time.perf_counter() - begin
-        log.info("compiled the CPU kernel %s in %.1f s; it is kept on disk for later runs", kernel.__name__, seconds)
+        log.info(
+            "compiled the CPU kernel %s in %.1f s; it is kept on disk for later runs",
+            kernel.__name__,
+            seconds,
+        )
 
 
 def n_threads() -> int:
@@ -201,7 +205,10 @@ def _box(
     mirrored = plan[2][plan[2] >= 0]
     scores[mirrored] = np.nan  # these are written only where the opposite end is on the grid
     # with border="valid" the other end of a pair may lie beyond the grid
-    rows, cols = (r // grid.stride if mirrored.size and f >= grid.stride else 0 for r, f in zip(reach, grid.first, strict=True))
+    rows, cols = (
+        r // grid.stride if mirrored.size and f >= grid.stride else 0
+        for r, f in zip(reach, grid.first, strict=True)
+    )
     box = _Box(pixels, valid, grid, size, reach, shifts, plan, scores)
     tiles = _tiles(grid, (rows, cols))
     masked = [tile for tile in tiles if valid is not None and not valid[box.pixels_of(tile)].all()]
@@ -235,7 +242,8 @@ class _Box:
     def corner(self, tile: Tile) -> tuple[int, int]:
         """Position in the image of the first pixel that the tile's scores depend on."""
         row, col = (
-            self.grid.first[a] + tile[a] * self.grid.stride - self.size[a] // 2 - self.reach[a] for a in (0, 1)
+            self.grid.first[a] + tile[a] * self.grid.stride - self.size[a] // 2 - self.reach[a]
+            for a in (0, 1)
         )
         return row, col
 
@@ -307,7 +315,12 @@ class _Box:
         first, other = zip(*((range(n % stride), range(n % stride, stride)) for n in self.size), strict=True)
         parts = [
             [(y, x) for y in rows for x in cols]
-            for rows, cols in ((first[0], first[1]), (first[0], other[1]), (other[0], first[1]), (other[0], other[1]))
+            for rows, cols in (
+                (first[0], first[1]),
+                (first[0], other[1]),
+                (other[0], first[1]),
+                (other[0], other[1]),
+            )
         ]
         ends = np.cumsum([len(part) for part in parts]).tolist()
         return np.array(sum(parts, []), np.int64).reshape(-1, 2), tuple(ends)
@@ -343,7 +356,9 @@ def _masked_region(
 ) -> tuple[np.ndarray, np.ndarray]:
     """As `_region` in float64, 0 also where a pixel is invalid; and the weights, 1 where one is valid."""
     row, col = corner
-    inside = tuple(slice(max(0, -c), min(n, size - c)) for c, n, size in zip(corner, shape, pixels.shape, strict=True))
+    inside = tuple(
+        slice(max(0, -c), min(n, size - c)) for c, n, size in zip(corner, shape, pixels.shape, strict=True)
+    )
     part = tuple(slice(c + s.start, c + s.stop) for c, s in zip((row, col), inside, strict=True))
     region, weight = np.zeros(shape), np.zeros(shape)
     weight[inside] = 1 if valid is None else valid[part]
@@ -386,7 +401,9 @@ def _tiles(grid: Grid, beyond: tuple[int, int]) -> list[Tile]:
         points = max(1, TILE[axis] // grid.stride)
         if axis == 0:  # every core has something to do
             points = min(points, max(1, -(-(end - begin) // n_threads())))
-        edges = np.linspace(begin, end, max(1, round((end - begin) / points)) + 1).round().astype(int).tolist()
+        edges = (
+            np.linspace(begin, end, max(1, round((end - begin) / points)) + 1).round().astype(int).tolist()
+        )
         spans.append([(a, b - a) for a, b in zip(edges[:-1], edges[1:], strict=True)])
     return [(row, col, n, m) for row, n in spans[0] for col, m in spans[1]]
 
@@ -403,8 +420,8 @@ def _fft(
 
     size = _size(radius)
     reach = _reach(shifts)
-    window = tuple(size[a] + 2 * reach[a] for a in (0, 1))
-    transform = tuple(fft.next_fast_len(n, real=True) for n in window)
+    window = size[0] + 2 * reach[0], size[1] + 2 * reach[1]
+    transform = fft.next_fast_len(window[0], real=True), fft.next_fast_len(window[1], real=True)
     border = [(radius[a] + reach[a],) * 2 for a in (0, 1)]
     planes = _planes(pixels, valid, border)
     points = np.stack(np.meshgrid(grid.rows, grid.cols, indexing="ij"), -1).reshape(-1, 2)

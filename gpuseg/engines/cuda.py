@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,9 +45,16 @@ def source(name: str) -> str:
     str
         With common.cuh in front: as text, because CuPy's cache does not see included files.
     """
-    folder = resources.files("gpuseg.kernels")
+    folder = _kernels_folder()
     common, text = ((folder / file).read_text("utf-8") for file in ("common.cuh", f"{name}.cu"))
     return f'{common}\n#line 1 "{name}.cu"\n{text}'
+
+
+def _kernels_folder() -> Any:
+    try:
+        return resources.files("gpuseg.kernels")
+    except ModuleNotFoundError:  # Python was started in a checkout, whose gpuseg hides the installed one
+        return Path(__file__).parents[2] / "kernels"
 
 
 def variants() -> dict[str, list[tuple[str, ...]]]:
@@ -57,7 +65,10 @@ def variants() -> dict[str, list[tuple[str, ...]]]:
     dict
         Name of the file -> list of options.
     """
-    return {"translation": [(*OPTIONS, *_tile_options(TILE)), (*OPTIONS, *_tile_options((1, 1)))], "missing": [OPTIONS]}
+    return {
+        "translation": [(*OPTIONS, *_tile_options(TILE)), (*OPTIONS, *_tile_options((1, 1)))],
+        "missing": [OPTIONS],
+    }
 
 
 def _tile_options(tile: tuple[int, int]) -> tuple[str, ...]:
@@ -163,12 +174,12 @@ def fill_missing(scores: Any, opposite: np.ndarray, wanted: Any) -> Any:
     """
     cp = arrays.cupy_module()
     n, rows, cols = scores.shape
-    blocks = (_blocks(scores.size),)
+    blocks = (_blocks(rows * cols), n)
     opposite = cp.asarray(opposite, dtype=cp.int32)
     paired, filled = cp.empty_like(scores), cp.empty_like(scores)
-    _launch("missing", "fill_from_opposite", OPTIONS, blocks, scores, opposite, n, rows * cols, paired)
+    _launch("missing", "fill_from_opposite", OPTIONS, blocks, scores, opposite, rows * cols, paired)
     wanted = cp.ascontiguousarray(wanted)
-    _launch("missing", "fill_from_nearest", OPTIONS, blocks, paired, wanted, n, rows, cols, filled)
+    _launch("missing", "fill_from_nearest", OPTIONS, blocks, paired, wanted, rows, cols, filled)
     return filled
 
 
@@ -187,7 +198,7 @@ def _box(pixels: Any, masked: bool, grid: Grid, shifts: np.ndarray, radius: tupl
     cp = arrays.cupy_module()
     size = 2 * radius[0] + 1, 2 * radius[1] + 1
     tile = TILE if _shared_of(TILE, grid.stride, size) <= SHARED_BYTES else (1, 1)
-    if _shared_of(tile, grid.stride, size) > SHARED_BYTES:  # a patch of more than 2000 columns
+    if _shared_of(tile, grid.stride, size) > SHARED_BYTES:  # a patch of more than 1000 columns
         return _fft(pixels, masked, grid, shifts, radius)
     options = (*OPTIONS, *_tile_options(tile))
     reach = tuple(int(r) for r in np.abs(shifts).max(axis=0))
@@ -198,7 +209,7 @@ def _box(pixels: Any, masked: bool, grid: Grid, shifts: np.ndarray, radius: tupl
     _launch(
         "translation", "patch_statistics", options, (-(-known[1] // tile[1]), known[0]),
         pixels, *pixels.shape, grid.first[0] - reach[0], grid.first[1] - reach[1], *step, *known, *radius,
-        FLAT_VARIANCE, mean, scale, shared=8 * ((tile[1] - 1) * step[1] + size[1]),
+        FLAT_VARIANCE, mean, scale, shared=16 * ((tile[1] - 1) * step[1] + size[1]),
     )  # fmt: skip
     scores = cp.empty((len(shifts), *grid.shape), cp.float32)
     tiles = -(-grid.shape[1] // tile[1]), -(-grid.shape[0] // tile[0])
@@ -217,7 +228,7 @@ ENOUGH_BLOCKS = 4096
 
 
 def _shared_of(tile: tuple[int, int], stride: int, size: tuple[int, int]) -> int:
-    return 4 * 6 * tile[0] * ((tile[1] - 1) * stride + size[1])
+    return 8 * 6 * tile[0] * ((tile[1] - 1) * stride + size[1])
 
 
 def _fft(pixels: Any, masked: bool, grid: Grid, shifts: np.ndarray, radius: tuple[int, int]) -> Any:
@@ -233,17 +244,19 @@ def _fft(pixels: Any, masked: bool, grid: Grid, shifts: np.ndarray, radius: tupl
     shifts = cp.asarray(shifts, dtype=cp.int32)
     scores = cp.empty((n_shifts, *grid.shape), cp.float32)
     patch_size = (2 * radius[0] + 1) * (2 * radius[1] + 1)
-    batch = max(1, min(65535, FFT_BATCH_BYTES // (24 * 6 * transform[0] * transform[1])))
+    batch = max(1, min(65535, FFT_BATCH_BYTES // (48 * 6 * transform[0] * transform[1])))
     for begin in range(0, n_grid, batch):
         count = min(batch, n_grid - begin)
-        planes = cp.empty((6, count, *transform), cp.float32)
+        planes = cp.empty((6, count, *transform), cp.float64)
         _launch(
             "translation", "fft_gather", options, (count,),
             pixels, *pixels.shape, points[begin : begin + count], count, *radius, *reach, *transform, planes,
         )  # fmt: skip
         a, aa, m, b, bb, w = cp.fft.rfft2(planes)
-        pairs = cp.stack([a.conj() * b, m.conj() * w, a.conj() * w, m.conj() * b, aa.conj() * w, m.conj() * bb])
-        sums = cp.fft.irfft2(pairs, s=transform).astype(cp.float32)
+        pairs = cp.stack(
+            [a.conj() * b, m.conj() * w, a.conj() * w, m.conj() * b, aa.conj() * w, m.conj() * bb]
+        )
+        sums = cp.fft.irfft2(pairs, s=transform)
         _launch(
             "translation", "fft_finish", options, (_blocks(n_shifts), count),
             cp.ascontiguousarray(sums), count, *transform, shifts, n_shifts, *reach, patch_size,

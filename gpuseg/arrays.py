@@ -239,7 +239,9 @@ def ingest(array: Any) -> Any:
     numpy.ndarray or cupy.ndarray
     """
     if isinstance(array, np.ma.MaskedArray):
-        return np.where(np.ma.getmaskarray(array), np.nan, array.data)
+        pixels = array.data.astype(np.result_type(array.dtype, np.float16))
+        pixels[np.ma.getmaskarray(array)] = np.nan
+        return pixels
     if isinstance(array, np.ndarray) or _is_cupy(array):
         return array
     if hasattr(array, "__dask_graph__") and hasattr(array, "compute"):
@@ -251,7 +253,10 @@ def ingest(array: Any) -> Any:
             return cupy_module().from_dlpack(array)
         with contextlib.suppress(BufferError, RuntimeError, TypeError, ValueError):
             return np.from_dlpack(array)
-    return np.asarray(array)
+    try:
+        return np.asarray(array)
+    except ValueError as error:  # rows of different length
+        raise ValueError(f"`image` or `mask` is no rectangular array ({error})") from None
 
 
 def to_numpy(array: Any) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 
 from gpuseg.arrays import home_of, namespace, to_numpy
 
-__all__ = ["KMeans", "assign", "certainty", "squared_distances"]
+__all__ = ["KMeans", "assign", "certainty", "check_random_state", "squared_distances"]
 
 
 class KMeans:
@@ -68,7 +68,8 @@ class KMeans:
         """
         if self.n_clusters > samples.shape[0]:
             raise ValueError(
-                f"`n_clusters` is {self.n_clusters}; at most the number of samples, {samples.shape[0]}, is needed"
+                f"`n_clusters` is {self.n_clusters}; "
+                f"at most the number of samples, {samples.shape[0]}, is needed"
             )
         cuml = home_of(samples).kind == "cuda" and importlib.util.find_spec("cuml") is not None
         centers, self.inertia_, self.n_iter_ = (_fit_cuml if cuml else _fit_lloyd)(self, samples)
@@ -160,25 +161,41 @@ def _fit_cuml(model: KMeans, samples: Any) -> tuple[Any, float, int]:
         n_init=model.n_init,
         max_iter=model.max_iter,
         tol=model.tol,
-        random_state=int(_random(model.random_state).randint(2**31 - 1)),
+        random_state=int(check_random_state(model.random_state).randint(2**31 - 1)),
         output_type="cupy",
     ).fit(samples)
     return kmeans.cluster_centers_, float(kmeans.inertia_), int(kmeans.n_iter_)
 
 
-def _random(random_state: Any) -> np.random.RandomState:
-    """What scikit-learn's `random_state` means: a seed, a generator to draw on, or None for a new one."""
-    if random_state is None or isinstance(random_state, int | np.integer):
-        return np.random.RandomState(random_state)
+def check_random_state(random_state: Any) -> np.random.RandomState:
+    """What scikit-learn's `random_state` means: a seed, a generator to draw on, or None for a new one.
+
+    Parameters
+    ----------
+    random_state : int, numpy.random.RandomState or None
+
+    Returns
+    -------
+    numpy.random.RandomState
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
     if isinstance(random_state, np.random.RandomState):
         return random_state
-    raise TypeError(
-        f"`random_state` is {random_state!r}; a whole number, a numpy RandomState or None is needed"
-    )
+    if random_state is None:
+        return np.random.RandomState()
+    wanted = "a whole number from 0 to 2**32 - 1, a numpy RandomState or None"
+    if not isinstance(random_state, int | np.integer):
+        raise TypeError(f"`random_state` is {random_state!r}; {wanted} is needed")
+    if not 0 <= random_state < 2**32:
+        raise ValueError(f"`random_state` is {random_state}; {wanted} is needed")
+    return np.random.RandomState(int(random_state))
 
 
 def _fit_lloyd(model: KMeans, samples: Any) -> tuple[Any, float, int]:
-    random = _random(model.random_state)
+    random = check_random_state(model.random_state)
     xp = namespace(samples)
     threshold = model.tol * float(xp.mean(xp.var(samples, axis=0)))
     runs = [

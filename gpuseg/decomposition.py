@@ -36,7 +36,7 @@ def check_n_components(n_components: Any, n_features: int, n_samples: int) -> in
         raise TypeError(f"`n_components` is {n_components!r}; {wanted} is needed")
     if 0 < n_components < 1:
         return float(n_components)
-    if n_components < 1 or n_components != int(n_components):
+    if not n_components >= 1 or not float(n_components).is_integer():
         raise ValueError(f"`n_components` is {n_components!r}; {wanted} is needed")
     return min(int(n_components), n_features, n_samples)
 
@@ -44,7 +44,7 @@ def check_n_components(n_components: Any, n_features: int, n_samples: int) -> in
 class PCA:
     """Principal component analysis, the same on every device.
 
-    From the covariance matrix, by cuML on a GPU that has it, and by scikit-learn where there are many features.
+    From the covariance matrix; by cuML on a GPU that has it, by scikit-learn where there are many features.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def _solver(samples: Any) -> Callable[..., tuple[Any, Any, Any, Any]]:
     on_gpu = home_of(samples).kind == "cuda"
     if on_gpu and importlib.util.find_spec("cuml") is not None:
         return _fit_cuml
-    if on_gpu or n_features <= min(n_samples, FEW_FEATURES):
+    if on_gpu or n_features <= FEW_FEATURES or n_samples == 1:
         return covariance_pca
     return _fit_sklearn
 
@@ -183,7 +183,7 @@ def covariance_pca(samples: Any, wanted: int | float) -> tuple[Any, Any, Any, An
     scatter = xp.zeros((n_features, n_features), dtype=xp.float64)
     for begin in range(0, n_samples, SAMPLES_AT_A_TIME):
         # centred first: the difference of two large sums would lose the small components
-        part = samples[begin : begin + SAMPLES_AT_A_TIME, :] - mean[None, :]
+        part = samples[begin : min(begin + SAMPLES_AT_A_TIME, n_samples), :] - mean[None, :]
         scatter += xp.astype(part.T @ part, xp.float64)
     variance, vectors = xp.linalg.eigh(scatter / max(n_samples - 1, 1))
     variance = xp.clip(xp.flip(variance, axis=0), 0, None)

@@ -180,10 +180,12 @@ def plot_overlay(
     ----------
     segmentation : Segmentation
         Anything with `image` and `labels` will do.
-    ax, pixel_size, unit
+    ax : matplotlib axes, optional
         As in `plot_image`.
     alpha : float
         Share of the colour, from 0 to 1.
+    pixel_size, unit
+        As in `plot_image`.
 
     Returns
     -------

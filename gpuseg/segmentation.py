@@ -16,7 +16,7 @@ import numpy as np
 
 from gpuseg.arrays import Device, home_of, move, namespace, resolve_device, to_numpy
 from gpuseg.checks import check_image, check_int, check_mask
-from gpuseg.clustering import KMeans, certainty, sizes, squared_distances
+from gpuseg.clustering import KMeans, certainty, check_random_state, sizes, squared_distances
 from gpuseg.decomposition import PCA, check_n_components, project
 from gpuseg.descriptors import Descriptors, as_descriptor
 from gpuseg.descriptors.base import valid_pixels
@@ -186,7 +186,8 @@ class Segmentation:
     def __repr__(self) -> str:
         shares = ", ".join(f"{share:.1%}" for share in self.area_fractions)
         rows, cols = self.image.shape
-        return f"<Segmentation of {rows} x {cols} pixels into {self.n_patterns} patterns ({shares}) on {self.device}>"
+        what = f"{rows} x {cols} pixels into {self.n_patterns} patterns ({shares})"
+        return f"<Segmentation of {what} on {self.device}>"
 
     def _repr_png_(self) -> bytes:
         from gpuseg import plot
@@ -276,10 +277,10 @@ class SegmentationModel:
             "stride": self.stride,
             "upsampling": self.upsampling,
         }
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        text = np.array(json.dumps(settings))  # before the file is opened: nothing is lost if it fails
         with open(path, "wb") as file:
-            np.savez(
-                file, settings=np.array(json.dumps(settings)), **{name: getattr(self, name) for name in _ARRAYS}
-            )  # fmt: skip
+            np.savez(file, settings=text, **arrays)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> SegmentationModel:
@@ -300,7 +301,7 @@ class SegmentationModel:
             If the file is not such a model.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
                 content = {name: file[name] for name in (*_ARRAYS, "settings")}
             settings = json.loads(str(content.pop("settings")))
             if settings["format"] != _FORMAT:
@@ -384,6 +385,7 @@ def segment(
     n_patterns = check_int(n_patterns, "n_patterns", 1)
     stride = check_int(stride, "stride", 1)
     check_n_components(n_components, 1, 1)
+    seeds = check_random_state(random_state)
     descriptor = as_descriptor(descriptor)
     image, mask, where = _check_input(image, mask, device)
     clock = _Stopwatch(where)
@@ -393,8 +395,8 @@ def segment(
         samples = descriptors.samples()
         if n_patterns > samples.shape[0]:
             raise ValueError(
-                f"`n_patterns` is {n_patterns}; at most the number of usable grid points, {samples.shape[0]}, "
-                "is needed; a smaller `stride` gives more"
+                f"`n_patterns` is {n_patterns}; at most the number of usable grid points, "
+                f"{samples.shape[0]}, is needed; a smaller `stride` gives more"
             )
         with clock("decomposition"):
             pca = PCA(n_components).fit(samples)
@@ -405,7 +407,7 @@ def segment(
                 if samples.shape[0] == descriptors.grid.size
                 else components[_flat_usable(descriptors), :]
             )
-            kmeans = KMeans(n_patterns, random_state=random_state).fit(known)
+            kmeans = KMeans(n_patterns, random_state=seeds).fit(known)
             centers = to_numpy(kmeans.cluster_centers_)
             if sort_labels_by_pattern_size:
                 centers = centers[np.argsort(sizes(kmeans.labels_, n_patterns), kind="stable")]
@@ -422,10 +424,10 @@ def segment(
             "n_patterns": n_patterns,
             "descriptor": describe(descriptor),
             "stride": stride,
-            "n_components": n_components,
+            "n_components": n_components.item() if isinstance(n_components, np.generic) else n_components,
             "upsampling": bool(upsampling),
             "sort_labels_by_pattern_size": bool(sort_labels_by_pattern_size),
-            "random_state": random_state if isinstance(random_state, int) else None,
+            "random_state": int(random_state) if isinstance(random_state, int | np.integer) else None,
         }
         return _label(model, image, mask, descriptors, components, clock, parameters)
 

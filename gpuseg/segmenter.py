@@ -17,8 +17,15 @@ class Segmenter(BaseEstimator):
 
     Parameters
     ----------
-    n_patterns, descriptor, stride, n_components, upsampling, sort_labels_by_pattern_size, random_state, device
-        As in `gpuseg.segment`; looked at when fitting, not before.
+    n_patterns : int
+    descriptor : descriptor or str, optional
+    stride : int
+    n_components : int or float
+    upsampling : bool
+    sort_labels_by_pattern_size : bool
+    random_state : int, numpy.random.RandomState or None
+    device : {"auto", "cpu", "cuda", "cuda:i"}
+        All as in `gpuseg.segment`, and looked at when fitting, not before.
 
     Attributes
     ----------

@@ -108,7 +108,9 @@ def naive_scores(case):
 def check_scores(backend, case, method, bound=TOLERANCE["score", "float32"]):
     """The engine's scores are the naive ones, as close as float32 can tell."""
     wanted, conditioning = naive_scores(case)
-    assert_scores_close(backend.scores(case, method), wanted, bound * conditioning)
+    got = backend.scores(case, method)
+    assert_scores_close(got, wanted, bound * conditioning)
+    assert np.nanmax(np.abs(got), initial=0) <= 1
 
 
 def check_filling(backend, case):
@@ -194,11 +196,14 @@ def corner_cases():
     half = np.mgrid[:24, :19][1] < 9
     lone = np.zeros((17, 23), bool)
     lone[8, 11] = True
+    row, col = np.mgrid[:30, :34]
+    perfect = (((row % 6) * 7 + (col % 5) * 11) % 13).astype(np.float32)
     flat = strategies.build_image("flat areas", (31, 29), "float32")
     return {
         "window": case(image, (3, 2), window),
         "dense window, stride 1": case(image[:14, :15], (2, 3), every, stride=1),
         "window, valid border": case(image, (3, 2), window, border="valid"),
+        "several tiles of a GPU": case(rng.normal(size=(19, 75)), (2, 3), every[::3], stride=2),
         "stride beyond the patch": case(image, (1, 2), every, stride=8),
         "stride beyond the image": case(image, (2, 2), every, stride=40),
         "radius 0 along rows": case(image, (0, 3), every),
@@ -207,6 +212,10 @@ def corner_cases():
         "one shift": case(image, (2, 2), [(3, -2)]),
         "shifts without opposites": case(image, (2, 3), [(1, 0), (0, 4), (5, -3), (0, 0)]),
         "multiples of the stride": case(image, (2, 3), [(3, 0), (-3, 0), (6, -3), (-6, 3), (0, -6), (1, 1)]),
+        "shifts on the grid": case(image, (2, 3), [(3, 0), (-3, 0), (6, -3), (-6, 3), (0, 0), (0, 9)]),
+        "shifts half on the grid": case(image, (3, 1), [(2, 4), (-2, -4), (6, 0), (0, -2), (4, 2)], stride=4),
+        "shifts on the grid, valid": case(image, (2, 3), [(3, 0), (-3, 0), (3, -3), (-3, 3)], border="valid"),
+        "perfect lattice": case(perfect, (4, 4), [(0, 0), (6, 0), (-6, 0), (0, 5), (6, 5), (3, 0), (1, 2)]),
         "shifts beyond the image": case(image, (2, 2), [(30, 0), (0, -40), (-20, 25), (1, 1)]),
         "patch as large as the image": case(image[:11, :9], (5, 4), every),
         "one point inside": case(image[:15, :15], (5, 4), [(2, 3), (-2, -3), (0, 1)], border="valid"),
@@ -250,6 +259,22 @@ def check_dark_beside(backend, method, bright):
     bound = TOLERANCE["score", "float32"] * conditioning
     got = backend.scores(made, method)
     assert_scores_close(got[dark], wanted[dark], bound[dark])
+
+
+def check_steps(backend, method):
+    """Faint contrast on two levels: about the mean of a patch its rounding is magnified by level / contrast.
+
+    About the image's mean it would be the square of that, which is what naive.conditioning allows.
+    """
+    rng = np.random.default_rng(13)
+    image = rng.normal(size=(26, 240)) + 500.0 * (np.arange(240) >= 120)
+    made = case(image, (4, 4), [(0, 0), (3, -4), (-5, 2), (6, 6)], stride=3)
+    wanted, conditioning = naive_scores(made)
+    far = np.abs(made.positions[1] - 119.5) > 100  # a tile of the GPU's box sums away from the step
+    got = backend.scores(made, method)
+    bound = 4 * np.finfo(np.float32).eps * np.sqrt(conditioning)
+    assert np.median(conditioning[:, :, far]) > 1e4
+    assert_scores_close(got[:, :, far], wanted[:, :, far], bound[:, :, far])
 
 
 def check_high_level(backend, method):

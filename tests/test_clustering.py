@@ -71,7 +71,7 @@ def test_of_equally_near_centres_the_first(space):
 
 def test_lloyd_of_every_kind_of_array(space):
     samples, truth = blobs()
-    start = space(CENTERS + [[1, -1], [2, 2], [-1, 1]], np.float32)
+    start = space(CENTERS + np.array([[1, -1], [2, 2], [-1, 1]]), np.float32)
     centers, inertia, n_iter = lloyd(space(samples), start, 50, 1e-9)
     wanted = np.array([samples[truth == k].mean(0) for k in range(3)])
     np.testing.assert_allclose(space.numpy(centers), wanted, atol=1e-5)

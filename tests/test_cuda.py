@@ -79,6 +79,10 @@ def test_a_small_contrast_on_a_high_level(backend, method):
     parity.check_high_level(backend, method)
 
 
+def test_pixels_are_taken_about_a_local_mean(backend, method):
+    parity.check_steps(backend, method)
+
+
 @pytest.mark.parametrize("bright", ["region", "hot pixel"])
 def test_something_bright_does_not_spoil_the_dark(backend, method, bright):
     parity.check_dark_beside(backend, method, bright)

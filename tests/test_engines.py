@@ -79,6 +79,15 @@ def test_a_small_contrast_on_a_high_level(backend, method):
     parity.check_high_level(backend, method)
 
 
+@pytest.mark.parametrize("method", ["direct", "fft"])
+def test_pixels_are_taken_about_the_mean_of_a_patch(backend, method):
+    parity.check_steps(backend, method)
+
+
+def test_pixels_are_taken_about_the_mean_of_a_tile(emulated):
+    parity.check_steps(emulated, "box")  # a tile of the CPU's box sums is larger than that image
+
+
 @pytest.mark.parametrize("bright", ["region", "hot pixel"])
 @pytest.mark.parametrize("method", METHODS)
 def test_something_bright_does_not_spoil_the_dark(backend, method, bright):
@@ -87,7 +96,7 @@ def test_something_bright_does_not_spoil_the_dark(backend, method, bright):
 
 def test_the_dark_cases_test_something():
     made, dark = parity.dark_beside("hot pixel")
-    rows, cols = made.positions
+    _, cols = made.positions
     # shifts away from the bright part, at points whose window reaches into it
     assert dark[:, :, (cols + 4 + 6 >= 60) & (cols + 4 < 60)].any()
     assert not dark.all()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import numpy as np
+
 from gpuseg.descriptors.translation import LocalCorrelationMap, PreselectedTranslations
 
 __all__ = ["as_descriptor", "describe", "from_description"]
@@ -35,7 +37,8 @@ def as_descriptor(descriptor: Any) -> Any:
     if isinstance(descriptor, str):
         if descriptor == "preselected-translations":
             raise ValueError(
-                "`descriptor` 'preselected-translations' needs its translations; give gpuseg.PreselectedTranslations([...])"
+                "`descriptor` is 'preselected-translations', which needs its translations; "
+                "give gpuseg.PreselectedTranslations([...])"
             )
         if descriptor not in NAMES:
             raise ValueError(
@@ -67,8 +70,14 @@ def describe(descriptor: Any) -> dict[str, Any]:
         value = getattr(descriptor, parameter.name)
         if isinstance(descriptor, PreselectedTranslations) and parameter.name == "translations":
             value = [[t.d_row, t.d_col] for t in descriptor.operations()]
-        described[parameter.name] = list(value) if isinstance(value, tuple) else value
+        described[parameter.name] = _plain(value)
     return described
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple | list | np.ndarray):
+        return [_plain(entry) for entry in value]
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def from_description(description: dict[str, Any]) -> Any:

@@ -13,7 +13,8 @@ from numba import njit
 
 # without nnan and ninf: isnan must keep working
 FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}
-SERIAL = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": FASTMATH}
+KERNEL = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": FASTMATH}
+INNER = {**KERNEL, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # called by kernels only
 
 U = np.uintp
 CHUNK = 4096
@@ -32,7 +33,7 @@ ONE = np.float32(1.0)
 # index a test for negative ones.
 
 
-@njit(**SERIAL)
+@njit(**INNER)
 def _add_products(total, p, q, offsets, begin, end, at, width):
     """total[at + m] += sum over (u, v) = offsets[begin:end] of p[u + at + m] q[v + at + m], four a pass."""
     k = begin
@@ -53,21 +54,21 @@ def _add_products(total, p, q, offsets, begin, end, at, width):
         k += 1
 
 
-@njit(**SERIAL)
+@njit(**INNER)
 def _set(target, source, a, width):
     """target[m] = source[a + m]."""
     for m in range(width):
         target[m] = source[a + m]
 
 
-@njit(**SERIAL)
+@njit(**INNER)
 def _add(target, source, a, width):
     """target[m] += source[a + m]."""
     for m in range(width):
         target[m] += source[a + m]
 
 
-@njit(**SERIAL)
+@njit(**INNER)
 def _add_box(line, spare, length, unit, out, n):
     """out[m] += sum of line[m], line[m + unit], ..., `length` of them, by doubling; spoils both lines."""
     offset, step, span = U(0), U(unit), U(n + (length - 1) * unit)
@@ -86,7 +87,7 @@ def _add_box(line, spare, length, unit, out, n):
         step += step
 
 
-@njit(**SERIAL)
+@njit(**INNER)
 def _box_sums(p, q, shift, geometry, cells, n_rows, pitch, offsets, work, out):
     """out[i, j] = sum over the patch at tile point (i, j) of p(r) q(r + shift); rows of out `pitch` apart.
 
@@ -139,7 +140,7 @@ def _box_sums(p, q, shift, geometry, cells, n_rows, pitch, offsets, work, out):
 # --- what a tile knows about itself: integrals, the patches' means and norms ------------------------------
 
 
-@njit(**SERIAL)
+@njit(**KERNEL)
 def integrate(tile, sums, squares):
     """Integral images of a tile and of its square: entry (i, j) is the sum over rows < i, columns < j."""
     rows, cols = tile.shape
@@ -163,12 +164,12 @@ def integrate(tile, sums, squares):
             ss_row[j] += ss_above[j]
 
 
-@njit(**SERIAL)
+@njit(**INNER)
 def _rectangle(integral, top, bottom, left, right):
     return (integral[bottom, right] - integral[top, right]) - (integral[bottom, left] - integral[top, left])
 
 
-@njit(**SERIAL)
+@njit(**INNER)
 def _rectangle_statistics(sums, squares, top, bottom, left, right, flat):
     """Mean and 1 / (standard deviation * sqrt(n)) of the pixels in a rectangle, which must hold some."""
     n = np.float64((bottom - top) * (right - left))
@@ -177,7 +178,7 @@ def _rectangle_statistics(sums, squares, top, bottom, left, right, flat):
     return mean, 1.0 / math.sqrt(n * variance) if variance > flat else 0.0
 
 
-@njit(**SERIAL)
+@njit(**INNER)
 def _line_statistics(sums, squares, top, bottom, length, step, phases, flat, mean, scale, to):
     """Statistics of the rectangles `length` wide, every `step` columns, in the rows [top, bottom).
 
@@ -192,7 +193,7 @@ def _line_statistics(sums, squares, top, bottom, length, step, phases, flat, mea
         scale[at] = f
 
 
-@njit(**SERIAL)
+@njit(**KERNEL)
 def whole_statistics(sums, squares, size, step, phases, flat, line, whole):
     """Statistics of all whole patches of a tile, every `step` pixels; whole (2, n_lines * line) float32."""
     for k in range(whole.shape[1] // line):
@@ -202,7 +203,7 @@ def whole_statistics(sums, squares, size, step, phases, flat, line, whole):
         )  # fmt: skip
 
 
-@njit(**SERIAL)
+@njit(**INNER)
 def _cut_statistics(sums, squares, spans, d, size, step, phases, flat, line, cut):
     """Statistics of the patches in rows cut by the border, for the row shift d: valid for every column shift.
 
@@ -219,7 +220,7 @@ def _cut_statistics(sums, squares, spans, d, size, step, phases, flat, line, cut
                 )  # fmt: skip
 
 
-@njit(**SERIAL)
+@njit(**INNER)
 def _side_statistics(sums, squares, left, right, e, size, step, flat, tables):
     """Statistics of patches cut by the left or right border, every step[0] rows; tables (4, n_lines)."""
     for k in range(tables.shape[1]):
@@ -230,13 +231,13 @@ def _side_statistics(sums, squares, left, right, e, size, step, flat, tables):
         )
 
 
-@njit(**SERIAL)
+@njit(**INNER)
 def _common_span(start, size, shift, begin, end):
     """The part of [start, start + size) that lies in [begin, end) and still does after the shift."""
     return max(max(start, begin), begin - shift), min(min(start + size, end), end - shift)
 
 
-@njit(**SERIAL)
+@njit(**INNER)
 def _row_spans(spans, reach, stride, size, d, top, bottom):
     """Rows common to the patch and its copy shifted by d, for every row of grid points of a tile."""
     for i in range(spans.shape[0]):
@@ -246,7 +247,7 @@ def _row_spans(spans, reach, stride, size, d, top, bottom):
 # --- finishing: from sums to Pearson's coefficient -------------------------------------------------------
 
 
-@njit(**SERIAL)
+@njit(**INNER)
 def _pearson(n, sum_a, sum_b, sum_aa, sum_bb, sum_ab, flat, same):
     """Pearson's coefficient from float64 sums over n pixel pairs; 0 if either side is flat."""
     var_a = sum_aa / n - (sum_a / n) * (sum_a / n)
@@ -259,7 +260,7 @@ def _pearson(n, sum_a, sum_b, sum_aa, sum_bb, sum_ab, flat, same):
     return np.float32(min(1.0, max(-1.0, r)))
 
 
-@njit(**SERIAL)
+@njit(**INNER)
 def _score(sum_ab, n, mean_a, scale_a, mean_b, scale_b, same):
     """Pearson's coefficient from means and norms: (sum ab - n mean_a mean_b) / (norm_a norm_b)."""
     if same:
@@ -267,7 +268,7 @@ def _score(sum_ab, n, mean_a, scale_a, mean_b, scale_b, same):
     return min(ONE, max(-ONE, (sum_ab - n * mean_a * mean_b) * (scale_a * scale_b)))
 
 
-@njit(**SERIAL)
+@njit(**INNER)
 def _score_line(sums, to, n, mean_a, scale_a, a, mean_b, scale_b, b, same, width):
     """Sums of products become scores, side by side."""
     if same:
@@ -279,7 +280,7 @@ def _score_line(sums, to, n, mean_a, scale_a, a, mean_b, scale_b, b, same, width
             sums[to + j] = min(ONE, max(-ONE, covariance * (scale_a[a + j] * scale_b[b + j])))
 
 
-@njit(**SERIAL)
+@njit(**INNER)
 def _side_column(
     scores, to, pitch, n, spans, left, right, d, e, size, here, there, lines, tables, sums, squares, flat
 ):
@@ -307,7 +308,7 @@ def _side_column(
         there += lines
 
 
-@njit(**SERIAL)
+@njit(**INNER)
 def _store(scores, pitch, place, d, e, out, height, width, which):
     """Write the scores of a tile, moved by (d, e) grid points, where they lie inside map `which` of out."""
     _, _, n_rows, n_cols = place
@@ -320,27 +321,51 @@ def _store(scores, pitch, place, d, e, out, height, width, which):
             out[to + j] = scores[a + j]
 
 
-@njit(**SERIAL)
+@njit(**INNER)
+def _score_rows(scores, pitch, spans, rows, shift_row, size, step_row, inside, columns, whole, cut, same):
+    """Sums become scores in the columns [inside) of a tile, where the border cuts no patch on its sides.
+
+    rows = first row of patches and their distance; columns = (length of a line of statistics, place of the
+    first patch and of its copy in it); whole and cut: mean and scale of a patch, mean and scale of its copy.
+    """
+    reach_row, stride = rows
+    line, at_a, at_b = columns
+    begin, count = inside[0], U(inside[1] - inside[0])
+    for i in range(spans.shape[0]):
+        n_common = spans[i, 1] - spans[i, 0]
+        y, to = reach_row + i * stride, U(i * pitch + begin)
+        n = np.float32(n_common * size[1])
+        if 2 * n_common < size[0]:
+            for j in range(count):
+                scores[to + j] = np.nan
+        elif n_common == size[0]:
+            a, b = U(y // step_row * line + at_a), U((y + shift_row) // step_row * line + at_b)
+            _score_line(scores, to, n, whole[0], whole[1], a, whole[2], whole[3], b, same, count)
+        else:
+            a, b = U(i * line + at_a), U(i * line + at_b)
+            _score_line(scores, to, n, cut[0], cut[1], a, cut[2], cut[3], b, same, count)
+
+
+@njit(**KERNEL)
 def box_tile(tile, integrals, span, place, geometry, cells, step, plan, flat, work, out, out_shape):
     """Scores of every translation at the grid points of a tile of an image without invalid pixels.
 
-    tile flat float32, stored by phase, 0 outside the image = span (top, bottom, left, right);
-    integrals from `integrate`; place = first grid row, first grid column, rows, columns; geometry = stride,
-    patch rows, patch columns, largest |shift| of rows and columns; step = spacing at which patch statistics
-    are needed; plan = shifts (n, 2) ordered by rows, index of each in out, index of the opposite shift or
-    -1, number of each column shift; work = `gpuseg.engines.cpu._box_work`; out flat (N, h, w) float32.
+    tile flat float32, stored by phase, 0 outside the image = span (top, bottom, left, right); integrals from
+    `integrate`; place = first grid row, first grid column, rows, columns; geometry = stride, patch rows,
+    patch columns, largest |shift| of rows and columns; cells as in `_box_sums`; step = spacing at which patch
+    statistics are needed; plan = shifts (n, 2) ordered by rows, index of each in out, index of the opposite
+    shift or -1, number of each column shift; work, made by `gpuseg.engines.cpu`: statistics of whole patches,
+    of those cut above or below, of those cut on a side and whether these are known, rows common to a patch
+    and its copy, working memory of the box sums, scores; out flat (N, h, w) float32.
     """
     shifts, index, mirror, column_shift = plan
     whole, cut, side, side_known, row_spans, offsets, planes, scores = work
     stride, n_patch_rows, n_patch_cols, reach_row, reach_col = geometry
     size = (n_patch_rows, n_patch_cols)
     n_rows, n_cols = place[2], place[3]
-    pitch = scores.size // n_rows
-    phases = stride // step[1]
-    line = cut.shape[1] // n_rows
+    pitch, line, phases = scores.size // n_rows, cut.shape[1] // n_rows, stride // step[1]
     # taken apart once: each view costs an atomic reference count
-    mean, scale = whole[0], whole[1]
-    cut_mean_a, cut_scale_a, cut_mean_b, cut_scale_b = cut[0], cut[1], cut[2], cut[3]
+    of_whole, of_cut = (whole[0], whole[1], whole[0], whole[1]), (cut[0], cut[1], cut[2], cut[3])
     sums, squares = integrals
     height, width = out_shape
     d_known = reach_row + 1
@@ -353,27 +378,16 @@ def box_tile(tile, integrals, span, place, geometry, cells, step, plan, flat, wo
             _row_spans(row_spans, reach_row, stride, n_patch_rows, d, span[0], span[1])
             _cut_statistics(sums, squares, row_spans, d, size, step, phases, flat, line, cut)
             d_known = d
-        # columns of patches inside the image at both ends: from x >= span[2] and x + e >= span[2] on
+        # columns of patches that lie inside the image, as do their copies
         begin = min(n_cols, max(0, -(-(max(span[2], span[2] - e) - reach_col) // stride)))
         end = max(begin, min(n_cols, (min(span[3], span[3] - e) - n_patch_cols - reach_col) // stride + 1))
         a, b = reach_col // step[1], (reach_col + e) // step[1]
         at_a = (a % phases) * (line // phases) + a // phases + begin
         at_b = (b % phases) * (line // phases) + b // phases + begin
-        for i in range(n_rows):
-            n_common = row_spans[i, 1] - row_spans[i, 0]
-            y, to = reach_row + i * stride, U(i * pitch + begin)
-            n, count = np.float32(n_common * n_patch_cols), U(end - begin)
-            if 2 * n_common < n_patch_rows:
-                for j in range(count):
-                    scores[to + j] = np.nan
-            elif n_common == n_patch_rows:
-                here, there = U(y // step[0] * line + at_a), U((y + d) // step[0] * line + at_b)
-                _score_line(scores, to, n, mean, scale, here, mean, scale, there, same, count)
-            else:
-                here, there = U(i * line + at_a), U(i * line + at_b)
-                _score_line(
-                    scores, to, n, cut_mean_a, cut_scale_a, here, cut_mean_b, cut_scale_b, there, same, count
-                )
+        _score_rows(
+            scores, pitch, row_spans, (reach_row, stride), d, size, step[0], (begin, end), (line, at_a, at_b),
+            of_whole, of_cut, same,
+        )  # fmt: skip
         for j in range(n_cols):
             if begin <= j < end:
                 continue
@@ -388,15 +402,15 @@ def box_tile(tile, integrals, span, place, geometry, cells, step, plan, flat, wo
                 side_known[column_shift[k], j] = True
             _side_column(
                 scores, U(j), pitch, np.float32(n_patch_rows * (right - left)), row_spans, left, right, d, e,
-                size, reach_row // step[0], (reach_row + d) // step[0], stride // step[0], tables, sums, squares,
-                flat,
+                size, reach_row // step[0], (reach_row + d) // step[0], stride // step[0], tables, sums,
+                squares, flat,
             )  # fmt: skip
         _store(scores, pitch, place, 0, 0, out, height, width, index[k])
         if mirror[k] >= 0:
             _store(scores, pitch, place, d // stride, e // stride, out, height, width, mirror[k])
 
 
-@njit(**SERIAL)
+@njit(**KERNEL)
 def masked_box_tile(a, m, aa, place, geometry, cells, plan, flat, work, out, out_shape):
     """Scores of a tile with invalid pixels: masked Pearson from six box sums in float64; see `box_tile`.
 
@@ -432,7 +446,7 @@ def masked_box_tile(a, m, aa, place, geometry, cells, plan, flat, work, out, out
 # --- the definition, point by point ----------------------------------------------------------------------
 
 
-@njit(**SERIAL)
+@njit(**INNER)
 def _direct_score(window, weight, size, reach, d, e, flat):
     """The score of one translation in a window of pixels about the grid point: sums of the sums of rows."""
     n = s_a = s_b = s_aa = s_bb = s_ab = 0.0
@@ -458,7 +472,7 @@ def _direct_score(window, weight, size, reach, d, e, flat):
     return _pearson(n, s_a, s_b, s_aa, s_bb, s_ab, flat, d == 0 and e == 0)
 
 
-@njit(**SERIAL)
+@njit(**KERNEL)
 def direct_row(pixels, weights, grid_row, columns, stride, size, reach, shifts, flat, out):
     """Scores of every translation at the grid points of one row, from the definition.
 
@@ -475,7 +489,7 @@ def direct_row(pixels, weights, grid_row, columns, stride, size, reach, shifts, 
 # --- what is missing -------------------------------------------------------------------------------------
 
 
-@njit(**SERIAL)
+@njit(**INNER)
 def _nearest_score(scores, i, j):
     """The score at the grid point nearest to (i, j) that has one, else 0; ties: smallest row, then column."""
     height, width = scores.shape
@@ -494,7 +508,7 @@ def _nearest_score(scores, i, j):
     return scores[best_y, best_x] if best >= 0 else ZERO
 
 
-@njit(**SERIAL)
+@njit(**KERNEL)
 def fill_pair(scores, one, other, wanted):
     """Missing scores of two opposite operations of (N, h, w), in place; they may be the same.
 

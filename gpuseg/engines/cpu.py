@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 import math
 import os
@@ -282,10 +283,8 @@ class _Box:
             np.zeros((n_rows, 2), np.int64),
         )
         work = (*statistics, *self._scratch(n_rows, pitch, np.float32), np.zeros(n_rows * pitch, np.float32))
-        return (
-            _by_phase(region, stride), (integrals[0], integrals[1]), span, tile, self.geometry, self.cells, step,
-            self.plan, FLAT_VARIANCE, work, *self.out,
-        )  # fmt: skip
+        known = _by_phase(region, stride), (integrals[0], integrals[1]), span
+        return *known, tile, self.geometry, self.cells, step, self.plan, FLAT_VARIANCE, work, *self.out
 
     def masked_call(self, tile: Tile) -> tuple[Any, ...]:
         """Arguments of the kernel `masked_box_tile`."""
@@ -299,7 +298,7 @@ class _Box:
         return *planes, tile, self.geometry, self.cells, self.plan, FLAT_VARIANCE, work, *self.out
 
     def pitch(self, n_cols: int) -> int:
-        """Blocks of columns that a row of a tile has room for: all that its patches and shifts reach, in whole vectors."""
+        """Columns of blocks in a row of a tile: all that its patches and shifts reach, in whole vectors."""
         return -(-(self.extent(1, n_cols) // self.grid.stride + 1) // 16) * 16
 
     def _scratch(self, n_rows: int, pitch: int, dtype: Any) -> tuple[Any, ...]:
@@ -310,7 +309,7 @@ class _Box:
 
     @functools.cached_property
     def cells(self) -> tuple[np.ndarray, tuple[int, ...]]:
-        """(row, column) of the pixels of a block: its first rows and columns (patch modulo stride), the others."""
+        """(row, column) of the pixels of a block, and where its four parts end; see `_box_sums`."""
         stride = self.grid.stride
         first, other = zip(*((range(n % stride), range(n % stride, stride)) for n in self.size), strict=True)
         parts = [
@@ -323,11 +322,11 @@ class _Box:
             )
         ]
         ends = np.cumsum([len(part) for part in parts]).tolist()
-        return np.array(sum(parts, []), np.int64).reshape(-1, 2), tuple(ends)
+        return np.array(list(itertools.chain(*parts)), np.int64).reshape(-1, 2), tuple(ends)
 
 
 def _by_phase(region: np.ndarray, stride: int) -> np.ndarray:
-    """A tile stored by phase, flat: [y % stride, x % stride, y // stride, x // stride], and room to read on."""
+    """A tile stored flat, [y % stride, x % stride, y // stride, x // stride], with room to read on."""
     rows, width = region.shape
     down, across = -(-rows // stride) + 1, width // stride
     stored = np.zeros((stride * stride + 1, down, across), region.dtype)
@@ -404,7 +403,7 @@ def _tiles(grid: Grid, beyond: tuple[int, int]) -> list[Tile]:
         edges = (
             np.linspace(begin, end, max(1, round((end - begin) / points)) + 1).round().astype(int).tolist()
         )
-        spans.append([(a, b - a) for a, b in zip(edges[:-1], edges[1:], strict=True)])
+        spans.append([(a, b - a) for a, b in itertools.pairwise(edges)])
     return [(row, col, n, m) for row, n in spans[0] for col, m in spans[1]]
 
 

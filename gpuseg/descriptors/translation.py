@@ -223,7 +223,12 @@ def _opposites(operations: tuple[Translation, ...]) -> np.ndarray:
 
 
 def choose_method(grid: Grid, shifts: np.ndarray, patch_radius: tuple[int, int]) -> str:
-    """The method that costs least for a grid, some shifts and a patch, by a model fitted to measurements.
+    """The method that costs least for a grid, some shifts and a patch.
+
+    By a model fitted to measurements on two CPU cores (`benchmarks`, cases methods-*): `direct` pays for
+    every pixel of every patch and translation, `box` prepares every pixel once and then pays little for each
+    of them and nothing for the patch. `fft` pays for a transform of the whole window at every grid point,
+    which one of the others always undercuts.
 
     Parameters
     ----------
@@ -236,7 +241,7 @@ def choose_method(grid: Grid, shifts: np.ndarray, patch_radius: tuple[int, int])
     {"direct", "box"}
     """
     patch = (2 * patch_radius[0] + 1) * (2 * patch_radius[1] + 1)
-    direct = 1.0 * grid.size * len(shifts) * patch
     pixels = grid.image_shape[0] * grid.image_shape[1]
-    box = 1.0 * pixels * len(shifts)
+    direct = grid.size * len(shifts) * (1.6 * patch + 100)  # nanoseconds
+    box = pixels * (10 + 0.15 * len(shifts))
     return "direct" if direct < box else "box"

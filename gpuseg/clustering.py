@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from gpuseg.arrays import home_of, namespace, to_numpy
+from gpuseg.engines import engine_for
 
 __all__ = ["KMeans", "assign", "certainty", "check_random_state", "squared_distances"]
 
@@ -198,10 +199,11 @@ def _fit_lloyd(model: KMeans, samples: Any) -> tuple[Any, float, int]:
     random = check_random_state(model.random_state)
     xp = namespace(samples)
     threshold = model.tol * float(xp.mean(xp.var(samples, axis=0)))
-    runs = [
-        lloyd(samples, seed_centers(samples, model.n_clusters, random), model.max_iter, threshold)
-        for _ in range(model.n_init if model.n_clusters > 1 else 1)
-    ]
+    with engine_for(home_of(samples)).one_blas_thread():
+        runs = [
+            lloyd(samples, seed_centers(samples, model.n_clusters, random), model.max_iter, threshold)
+            for _ in range(model.n_init if model.n_clusters > 1 else 1)
+        ]
     return min(runs, key=lambda run: run[1])
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import operator
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from gpuseg.arrays import home_of, namespace, to_numpy
+from gpuseg.engines import engine_for
 
 __all__ = ["PCA", "check_n_components"]
 
@@ -117,8 +120,17 @@ def project(samples: Any, mean: Any, components: Any) -> Any:
     -------
     (S, K) array
     """
-    # the mean's own coordinates, so that no centred copy of the samples is made
-    return samples @ components.T - mean @ components.T
+    offset = mean @ components.T  # so that no centred copy of the samples is made
+    parts = _in_parts(samples, lambda part: part @ components.T - offset[None, :])
+    return parts[0] if len(parts) == 1 else namespace(samples).concat(parts)
+
+
+def _in_parts(samples: Any, function: Callable[[Any], Any]) -> list[Any]:
+    """The results of a function of some rows of the samples at a time; on the CPU by all cores."""
+    engine, n_samples = engine_for(home_of(samples)), samples.shape[0]
+    begins = range(0, n_samples, engine.SAMPLES_AT_A_TIME)
+    ends = [min(begin + engine.SAMPLES_AT_A_TIME, n_samples) for begin in begins]
+    return engine.each(function, [samples[begin:end, :] for begin, end in zip(begins, ends, strict=True)])
 
 
 def _solver(samples: Any) -> Callable[..., tuple[Any, Any, Any, Any]]:
@@ -134,8 +146,6 @@ def _solver(samples: Any) -> Callable[..., tuple[Any, Any, Any, Any]]:
 
 FEW_FEATURES = 500
 """Up to so many features the covariance matrix is small beside the samples and its eigenvectors are cheap."""
-
-SAMPLES_AT_A_TIME = 1 << 14
 
 
 def _fit_sklearn(samples: Any, wanted: int | float) -> tuple[Any, Any, Any, Any]:
@@ -178,14 +188,17 @@ def covariance_pca(samples: Any, wanted: int | float) -> tuple[Any, Any, Any, An
     mean (N,), components (K, N), explained variance (K,), explained variance ratio (K,)
     """
     xp = namespace(samples)
-    n_samples, n_features = samples.shape
+    n_samples = samples.shape[0]
     mean = xp.mean(samples, axis=0)
-    scatter = xp.zeros((n_features, n_features), dtype=xp.float64)
-    for begin in range(0, n_samples, SAMPLES_AT_A_TIME):
+
+    def scatter_of(part: Any) -> Any:
         # centred first: the difference of two large sums would lose the small components
-        part = samples[begin : min(begin + SAMPLES_AT_A_TIME, n_samples), :] - mean[None, :]
-        scatter += xp.astype(part.T @ part, xp.float64)
-    variance, vectors = xp.linalg.eigh(scatter / max(n_samples - 1, 1))
+        centred = part - mean[None, :]
+        return xp.astype(centred.T @ centred, xp.float64)
+
+    scatter = functools.reduce(operator.add, _in_parts(samples, scatter_of))
+    with engine_for(home_of(samples)).one_blas_thread():
+        variance, vectors = xp.linalg.eigh(scatter / max(n_samples - 1, 1))
     variance = xp.clip(xp.flip(variance, axis=0), 0, None)
     total = xp.sum(variance)
     ratio = variance / xp.where(total > 0, total, xp.ones_like(total))

@@ -197,13 +197,19 @@ def corner_cases():
     lone = np.zeros((17, 23), bool)
     lone[8, 11] = True
     row, col = np.mgrid[:30, :34]
+    repeats = [(0, 0), (6, 0), (-6, 0), (0, 5), (6, 5), (3, 0), (1, 2)]
+    tiles = rng.normal(size=(19, 75))
     perfect = (((row % 6) * 7 + (col % 5) * 11) % 13).astype(np.float32)
     flat = strategies.build_image("flat areas", (31, 29), "float32")
     return {
         "window": case(image, (3, 2), window),
         "dense window, stride 1": case(image[:14, :15], (2, 3), every, stride=1),
         "window, valid border": case(image, (3, 2), window, border="valid"),
-        "several tiles of a GPU": case(rng.normal(size=(19, 75)), (2, 3), every[::3], stride=2),
+        "several tiles of a GPU": case(tiles, (2, 3), every[::3], stride=2),
+        "several tiles, valid": case(tiles, (2, 3), every[::3], stride=2, border="valid"),
+        "more shifts than threads": case(
+            tiles[:, :20], (1, 1), naive.translations_of_window((8, 8), 289), stride=7
+        ),
         "stride beyond the patch": case(image, (1, 2), every, stride=8),
         "stride beyond the image": case(image, (2, 2), every, stride=40),
         "radius 0 along rows": case(image, (0, 3), every),
@@ -215,7 +221,8 @@ def corner_cases():
         "shifts on the grid": case(image, (2, 3), [(3, 0), (-3, 0), (6, -3), (-6, 3), (0, 0), (0, 9)]),
         "shifts half on the grid": case(image, (3, 1), [(2, 4), (-2, -4), (6, 0), (0, -2), (4, 2)], stride=4),
         "shifts on the grid, valid": case(image, (2, 3), [(3, 0), (-3, 0), (3, -3), (-3, 3)], border="valid"),
-        "perfect lattice": case(perfect, (4, 4), [(0, 0), (6, 0), (-6, 0), (0, 5), (6, 5), (3, 0), (1, 2)]),
+        "perfect lattice": case(perfect, (4, 4), repeats),
+        "perfect lattice, valid": case(perfect, (4, 4), repeats, border="valid"),
         "shifts beyond the image": case(image, (2, 2), [(30, 0), (0, -40), (-20, 25), (1, 1)]),
         "patch as large as the image": case(image[:11, :9], (5, 4), every),
         "one point inside": case(image[:15, :15], (5, 4), [(2, 3), (-2, -3), (0, 1)], border="valid"),

@@ -121,6 +121,52 @@ def test_the_same_call_gives_the_same_bits(backend, method):
     assert first.tobytes() == second.tobytes()
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", ["window", "several tiles, valid", "scattered nan"])
+def test_the_order_of_threads_changes_no_bit(emulated_cuda, name, method):
+    found = set()
+    for order in ORDERS.values():
+        emulated_cuda(order=order)
+        found.add(Backend(arrays.Device("cuda", 0)).scores(CASES[name], method).tobytes())
+    assert len(found) == 1
+
+
+LEVELS = """
+extern "C" __global__ void __launch_bounds__(BLOCK) levels(
+    const float* pixels, int height, int width, const int* corners, int n_rows, int n_cols, float* found) {
+  const Image image{pixels, height, width};
+  bool complete;
+  const float level = level_of(image, corners[2 * blockIdx.x], corners[2 * blockIdx.x + 1], n_rows, n_cols, complete);
+  found[2 * (blockIdx.x * BLOCK + threadIdx.x)] = level;
+  found[2 * (blockIdx.x * BLOCK + threadIdx.x) + 1] = complete;
+}
+"""
+
+
+@pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
+def test_every_thread_knows_the_mean_of_a_rectangle(emulated_cuda, order):
+    """A wrong one hardly shows in a score: no score depends on the level."""
+    cupy = emulated_cuda(order=order)
+    common = cuda.source("translation").partition("#line")[0]
+    kernel = cupy.RawModule(code=common + LEVELS, options=cuda.OPTIONS).get_function("levels")
+    image = np.random.default_rng(0).normal(size=(40, 50)).astype(np.float32) + 3
+    image[30:, 20:] = np.nan
+    corners = np.array([[0, 0], [10, 5], [-4, -6], [25, 10], [30, 25], [38, 0], [-90, 0]], np.int32)
+    rows, cols = 17, 19
+    found = cupy.empty((len(corners), cuda.BLOCK, 2), cupy.float32)
+    sizes = [np.int32(n) for n in (*image.shape,)], [np.int32(n) for n in (rows, cols)]
+    kernel(
+        (len(corners),),
+        (cuda.BLOCK,),
+        (cupy.asarray(image), *sizes[0], cupy.asarray(corners), *sizes[1], found),
+    )
+    for (row, col), got in zip(corners, found.get(), strict=True):
+        part = image[max(row, 0) : max(row + rows, 0), max(col, 0) : max(col + cols, 0)]
+        known = part[np.isfinite(part)]
+        np.testing.assert_allclose(got[:, 0], known.mean(dtype=np.float64) if known.size else 0, rtol=1e-6)
+        assert (got[:, 1] == (known.size == rows * cols)).all()
+
+
 # --- what is missing -------------------------------------------------------------------------------------
 
 

@@ -98,13 +98,17 @@ def test_every_modules_all_resolves(name):
         assert hasattr(module, public), f"{name}.{public}"
 
 
-def test_the_version_is_that_of_the_distribution():
+def installed_version():
     from importlib import metadata
 
     try:
-        assert metadata.version("gpuseg") == gpuseg.__version__
+        return metadata.version("gpuseg")
     except metadata.PackageNotFoundError:
         pytest.skip("gpuseg is not installed, only importable")
+
+
+def test_the_version_is_that_of_the_distribution():
+    assert installed_version() == gpuseg.__version__
 
 
 def test_types_are_announced():
@@ -197,6 +201,7 @@ def test_docstrings_tell_what_is_returned(name):
 
 
 def test_the_kernels_are_on_board():
+    assert installed_version()
     names = {file.name for file in resources.files("gpuseg.kernels").iterdir()}
     assert {"common.cuh", "translation.cu", "missing.cu"} <= names
     for name in cuda.variants():

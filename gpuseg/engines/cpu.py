@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -84,6 +85,47 @@ def n_threads() -> int:
         if os.environ.get(name, "").isdecimal():
             return max(1, int(os.environ[name]))
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@functools.cache
+def _blas() -> Any:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController().select(user_api="blas")
+
+
+def one_blas_thread() -> AbstractContextManager[Any]:
+    """A context in which each call of BLAS or LAPACK keeps to its own thread.
+
+    Their threads wait for each other in every call by burning time, and take a hundred times as long as one
+    thread alone as soon as another process wants a core too.
+
+    Returns
+    -------
+    context manager
+    """
+    return _blas().limit(limits=1)
+
+
+def each(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+    """The results of a function for each item, in order, computed on all cores.
+
+    Parameters
+    ----------
+    function : callable
+        Of NumPy functions that release the GIL.
+    items : sequence
+
+    Returns
+    -------
+    list
+    """
+    with one_blas_thread():
+        return list(_workers(n_threads()).map(function, items))
+
+
+SAMPLES_AT_A_TIME = 1 << 12
+"""Rows of a table of samples that one thread works on at a time."""
 
 
 @functools.cache

@@ -7,6 +7,8 @@ of it runs without a GPU too: the tests put an emulator in the place of CuPy.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -88,6 +90,35 @@ def _launch(
     plain = {int: np.int32, float: np.float32}
     converted = tuple(plain[type(arg)](arg) if type(arg) in plain else arg for arg in args)
     _module(name, options, device).get_function(function)(grid, (BLOCK,), converted, shared_mem=shared)
+
+
+def one_blas_thread() -> AbstractContextManager[Any]:
+    """Nothing to do: cuBLAS has no threads on the host.
+
+    Returns
+    -------
+    context manager
+    """
+    return nullcontext()
+
+
+def each(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+    """The results of a function for each item, in order.
+
+    Parameters
+    ----------
+    function : callable
+    items : sequence
+
+    Returns
+    -------
+    list
+    """
+    return [function(item) for item in items]
+
+
+SAMPLES_AT_A_TIME = 1 << 18
+"""Rows of a table of samples that are copied at a time."""
 
 
 def _blocks(count: int) -> int:

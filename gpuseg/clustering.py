@@ -108,8 +108,8 @@ def squared_distances(samples: Any, centers: Any) -> Any:
     xp = namespace(samples, centers)
     rows = []
     for k in range(centers.shape[0]):  # few centres; differences first, so nothing cancels
-        difference = samples - centers[k, :][None, :]
-        rows.append(xp.sum(difference * difference, axis=1))
+        difference = samples.T - centers[k, :][:, None]
+        rows.append(xp.sum(difference * difference, axis=0))
     return xp.stack(rows)
 
 
@@ -198,12 +198,11 @@ def check_random_state(random_state: Any) -> np.random.RandomState:
 def _fit_lloyd(model: KMeans, samples: Any) -> tuple[Any, float, int]:
     random = check_random_state(model.random_state)
     xp = namespace(samples)
-    threshold = model.tol * float(xp.mean(xp.var(samples, axis=0)))
-    with engine_for(home_of(samples)).one_blas_thread():
-        runs = [
-            lloyd(samples, seed_centers(samples, model.n_clusters, random), model.max_iter, threshold)
-            for _ in range(model.n_init if model.n_clusters > 1 else 1)
-        ]
+    threshold = model.tol * float(xp.mean(xp.var(samples.T, axis=1)))
+    engine = engine_for(home_of(samples))
+    n_starts = model.n_init if model.n_clusters > 1 else 1
+    starts = [seed_centers(samples, model.n_clusters, random) for _ in range(n_starts)]
+    runs = engine.each(lambda centers: lloyd(samples, centers, model.max_iter, threshold), starts)
     return min(runs, key=lambda run: run[1])
 
 
@@ -252,10 +251,11 @@ def lloyd(samples: Any, centers: Any, max_iter: int, threshold: float) -> tuple[
     n_iter : int
     """
     xp = namespace(samples)
+    at_a_time = engine_for(home_of(samples)).ITERATIONS_AT_A_TIME
     names = xp.arange(centers.shape[0], dtype=xp.int32)[:, None]
     n_iter = 0
     while n_iter < max_iter:
-        for _ in range(min(CHECK_EVERY, max_iter - n_iter)):
+        for _ in range(min(at_a_time, max_iter - n_iter)):
             before = centers
             # |x - c|^2 less |x|^2, halved and negated: one matrix product
             nearness = centers @ samples.T - 0.5 * xp.sum(centers * centers, axis=1)[:, None]
@@ -265,14 +265,10 @@ def lloyd(samples: Any, centers: Any, max_iter: int, threshold: float) -> tuple[
             mean = (member @ samples) / xp.where(count > 0, count, xp.ones_like(count))
             centers = xp.where(count > 0, mean, before)
             n_iter += 1
-        # asking for the result stops a GPU, so it is asked rarely
         if float(xp.sum((centers - before) ** 2)) <= threshold:
             break
     inertia = float(xp.sum(xp.min(squared_distances(samples, centers), axis=0)))
     return centers, inertia, n_iter
-
-
-CHECK_EVERY = 5
 
 
 def sizes(labels: Any, n_clusters: int) -> np.ndarray:

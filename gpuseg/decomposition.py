@@ -119,10 +119,11 @@ def project(samples: Any, mean: Any, components: Any) -> Any:
     Returns
     -------
     (S, K) array
+        Each component's coordinates lie side by side in memory, as the clustering likes them.
     """
-    offset = mean @ components.T  # so that no centred copy of the samples is made
-    parts = _in_parts(samples, lambda part: part @ components.T - offset[None, :])
-    return parts[0] if len(parts) == 1 else namespace(samples).concat(parts)
+    offset = components @ mean  # so that no centred copy of the samples is made
+    parts = _in_parts(samples, lambda part: components @ part.T - offset[:, None])
+    return namespace(samples).concat(parts, axis=1).T
 
 
 def _in_parts(samples: Any, function: Callable[[Any], Any]) -> list[Any]:

@@ -27,9 +27,6 @@ Tile = tuple[int, int, int, int]
 TILE = (128, 1024)
 """Pixels of a tile (rows, columns): its copy and its box sums stay in the second-level cache."""
 
-BAND = 64
-"""Rows converted to float64 at a time: a copy of the whole image would be the largest array of all."""
-
 FFT_BATCH_BYTES = 64 << 20
 """Memory for one batch of patches and their spectra in the `fft` method."""
 
@@ -127,6 +124,9 @@ def each(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
 SAMPLES_AT_A_TIME = 1 << 12
 """Rows of a table of samples that one thread works on at a time."""
 
+ITERATIONS_AT_A_TIME = 1
+"""Iterations of an algorithm between two looks at whether it has converged."""
+
 
 @functools.cache
 def _workers(threads: int) -> ThreadPoolExecutor:
@@ -146,25 +146,26 @@ def normalise(image: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
     -------
     (H, W) float32, or zeros if the image is constant
     """
+    if valid is not None:
+        image = np.where(valid, image, image.flat[int(np.argmax(valid))])
+    centred = image.astype(np.float64)
     # the level first, so that the mean of large numbers loses nothing of a small contrast
-    level = float(image.flat[0] if valid is None else image.flat[int(np.argmax(valid))])
-    bands = [slice(row, row + BAND) for row in range(0, image.shape[0], BAND)]
-
-    def centred(band: slice, mean: float) -> np.ndarray:
-        values = image[band].astype(np.float64) - level - mean
-        return values if valid is None else np.where(valid[band], values, 0)
-
-    count = image.size if valid is None else int(np.count_nonzero(valid))
-    mean = sum(float(centred(band, 0).sum()) for band in bands) / count
-    largest = max(float(np.abs(centred(band, mean)).max()) for band in bands)
+    centred -= centred.flat[0]
+    if valid is None:
+        centred -= centred.mean()
+    else:
+        centred -= centred.mean(where=valid)
+        centred[~valid] = 0
+    largest = max(float(centred.max()), -float(centred.min()))
     if largest == 0:
         return np.zeros(image.shape, np.float32)
-    squares = sum(float(np.square(centred(band, mean) / largest).sum()) for band in bands)
-    scale = 1 / (largest * math.sqrt(squares / count))
-    pixels = np.empty(image.shape, np.float32)
-    for band in bands:
-        np.multiply(centred(band, mean), scale, out=pixels[band], casting="same_kind")
-    return pixels
+    flat = centred.ravel()
+    if not 1e-100 < largest < 1e100:  # or the squares leave the range of a double
+        flat /= largest
+    count = image.size if valid is None else int(np.count_nonzero(valid))
+    with one_blas_thread():
+        scale = 1 / math.sqrt(float(flat @ flat) / count)
+    return np.multiply(centred, scale, dtype=np.float32, casting="unsafe")
 
 
 def translation_scores(

@@ -120,6 +120,9 @@ def each(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
 SAMPLES_AT_A_TIME = 1 << 18
 """Rows of a table of samples that are copied at a time."""
 
+ITERATIONS_AT_A_TIME = 5
+"""Iterations of an algorithm between two looks at whether it has converged, each of which stops the GPU."""
+
 
 def _blocks(count: int) -> int:
     return -(-count // BLOCK)

@@ -264,6 +264,15 @@ def test_cpu_scores_of_many_tiles_and_threads(monkeypatch):
         parity.check_scores(CPU, case, "box")
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_cpu_scores_of_a_dense_grid(monkeypatch, stride):
+    """More points in a tile than the box sums take at once."""
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "1")
+    image = np.random.default_rng(2).normal(size=(90, 100 * stride)).astype(np.float32)
+    case = parity.case(image, (2, 3), [(0, 0), (2, -4), (-2, 4), (3, 1)], stride=stride)
+    parity.check_scores(CPU, case, "box")
+
+
 @pytest.mark.parametrize("engine", [cpu, cuda], ids=["cpu", "emulated"])
 @pytest.mark.parametrize("name", ["window", "scattered nan", "shifts without opposites"])
 def test_fft_batches(monkeypatch, emulated_cuda, engine, name):

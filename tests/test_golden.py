@@ -68,10 +68,9 @@ def test_preselected_translations(golden, method):
     got = descriptor.transform(golden["image"], stride=STRIDE, device="cpu")
     wanted = np.moveaxis(golden["preselected"], -1, 0)
     assert got.values.shape == wanted.shape
-    # theirs are float32 sums in one pass
-    assert_scores_close(
-        got.values, wanted, np.abs(golden["lcm_direct"] - golden["pearson_float64"]).max() + 2e-6
-    )
+    # theirs are float32 sums in one pass: as far from the definition as those of the local correlation map
+    theirs = np.abs(golden["lcm_direct"] - golden["pearson_float64"]).max()
+    assert_scores_close(got.values, wanted, theirs + TOLERANCE["score", "float32"])
 
 
 def test_scores_lie_closer_to_the_definition_than_those_of_pystem_direct(golden):

@@ -190,7 +190,8 @@ def _transform(
         scores = engine.translation_scores(pixels, valid, grid, shifts, radius, method)
         usable = _usable(pixels, valid, grid)
         if border == "full" or valid is not None:
-            scores = engine.fill_missing(scores, _opposites(operations), usable)
+            complete = _complete(grid, radius, descriptor.reach()) if valid is None else (0, 0, 0, 0)
+            scores = engine.fill_missing(scores, _opposites(operations), usable, complete)
     return Descriptors(scores, operations, grid, usable).on(home_of(image))
 
 
@@ -215,6 +216,15 @@ def _usable(pixels: Any, valid: Any, grid: Grid) -> Any:
     if valid is None:
         return xp.ones(grid.shape, dtype=xp.bool)
     return xp.asarray(grid.at_points(valid), copy=True)
+
+
+def _complete(grid: Grid, radius: tuple[int, int], reach: tuple[int, int]) -> tuple[int, int, int, int]:
+    """First row, end, first column, end of the grid points whose patches and shifts lie inside the image."""
+    ends = []
+    for axis, positions in enumerate((grid.rows, grid.cols)):
+        margin = radius[axis] + reach[axis]
+        ends += np.searchsorted(positions, [margin, grid.image_shape[axis] - margin]).tolist()
+    return tuple(ends)
 
 
 def _opposites(operations: tuple[Translation, ...]) -> np.ndarray:

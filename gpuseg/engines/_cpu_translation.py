@@ -509,27 +509,33 @@ def _nearest_score(scores, i, j):
 
 
 @njit(**KERNEL)
-def fill_pair(scores, one, other, wanted):
+def fill_pair(scores, one, other, wanted, complete):
     """Missing scores of two opposite operations of (N, h, w), in place; they may be the same.
 
-    First from each other, then at the points `wanted` (h, w) from the nearest grid point.
+    First from each other, then at the points `wanted` (h, w) from the nearest grid point. complete = (first
+    row, end, first column, end) of a rectangle of grid points that is known to miss nothing.
     """
     _, n_rows, n_cols = scores.shape
-    missing = 0
+    places = np.empty((n_rows * n_cols, 2), np.int32)  # where both are missing
+    n = 0
     for i in range(n_rows):
+        inside = complete[0] <= i < complete[1]
         for j in range(n_cols):
+            if inside and complete[2] <= j < complete[3]:
+                continue
             a, b = scores[one, i, j], scores[other, i, j]
-            if math.isnan(a):
+            if math.isnan(a) and math.isnan(b):
+                if wanted[i, j]:
+                    places[n, 0], places[n, 1] = i, j
+                    n += 1
+            elif math.isnan(a):
                 scores[one, i, j] = b
-                missing += 1
-            if math.isnan(b):
+            elif math.isnan(b):
                 scores[other, i, j] = a
-                missing += 1
-    if missing == 0:
-        return
-    for k in (one, other):
-        source = scores[k].copy()
-        for i in range(n_rows):
-            for j in range(n_cols):
-                if wanted[i, j] and math.isnan(source[i, j]):
-                    scores[k, i, j] = _nearest_score(source, i, j)
+    found = np.empty((n, 2), np.float32)
+    for k in range(n):  # all found before one is written: a filled score is nobody's neighbour
+        found[k, 0] = _nearest_score(scores[one], places[k, 0], places[k, 1])
+        found[k, 1] = _nearest_score(scores[other], places[k, 0], places[k, 1])
+    for k in range(n):
+        scores[one, places[k, 0], places[k, 1]] = found[k, 0]
+        scores[other, places[k, 0], places[k, 1]] = found[k, 1]

@@ -165,7 +165,8 @@ def normalise(image: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
     count = image.size if valid is None else int(np.count_nonzero(valid))
     with one_blas_thread():
         scale = 1 / math.sqrt(float(flat @ flat) / count)
-    return np.multiply(centred, scale, dtype=np.float32, casting="unsafe")
+    # multiplied in float64 and rounded once: the factors alone may leave the range of float32
+    return np.multiply(centred, scale, out=np.empty(image.shape, np.float32), casting="same_kind")
 
 
 def translation_scores(
@@ -199,7 +200,12 @@ def translation_scores(
     return compute(pixels, valid, grid, shifts, patch_radius)
 
 
-def fill_missing(scores: np.ndarray, opposite: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+def fill_missing(
+    scores: np.ndarray,
+    opposite: np.ndarray,
+    wanted: np.ndarray,
+    complete: tuple[int, int, int, int] = (0, 0, 0, 0),
+) -> np.ndarray:
     """Give missing scores the opposite translation's, else the nearest grid point's; in place.
 
     Parameters
@@ -210,6 +216,8 @@ def fill_missing(scores: np.ndarray, opposite: np.ndarray, wanted: np.ndarray) -
         Index of the opposite translation, -1 where there is none.
     wanted : (h, w) bool
         Grid points to fill from their neighbours; others may stay NaN.
+    complete : (first row, end, first column, end) of int, optional
+        A rectangle of grid points that is known to miss nothing, and need not be looked at.
 
     Returns
     -------
@@ -218,7 +226,7 @@ def fill_missing(scores: np.ndarray, opposite: np.ndarray, wanted: np.ndarray) -
     """
     wanted = np.ascontiguousarray(wanted)
     pairs = [(k, max(k, int(m))) for k, m in enumerate(opposite) if m < 0 or m >= k]
-    _share_out(_kernels().fill_pair, pairs, lambda pair: (scores, *pair, wanted))
+    _share_out(_kernels().fill_pair, pairs, lambda pair: (scores, *pair, wanted, complete))
     return scores
 
 

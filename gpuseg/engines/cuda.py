@@ -190,7 +190,9 @@ def translation_scores(
     return compute(pixels, valid is not None, grid, shifts, patch_radius)
 
 
-def fill_missing(scores: Any, opposite: np.ndarray, wanted: Any) -> Any:
+def fill_missing(
+    scores: Any, opposite: np.ndarray, wanted: Any, complete: tuple[int, int, int, int] = (0, 0, 0, 0)
+) -> Any:
     """Give missing scores the opposite translation's, else the nearest grid point's.
 
     Parameters
@@ -201,6 +203,8 @@ def fill_missing(scores: Any, opposite: np.ndarray, wanted: Any) -> Any:
         Index of the opposite translation, -1 where there is none.
     wanted : (h, w) bool
         Grid points to fill from their neighbours; others may stay NaN.
+    complete : (first row, end, first column, end) of int, optional
+        A rectangle of grid points that is known to miss nothing, and need not be looked at; of no use here.
 
     Returns
     -------

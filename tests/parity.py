@@ -199,6 +199,7 @@ def corner_cases():
     row, col = np.mgrid[:30, :34]
     repeats = [(0, 0), (6, 0), (-6, 0), (0, 5), (6, 5), (3, 0), (1, 2)]
     tiles = rng.normal(size=(19, 75))
+    frame = np.pad(rng.normal(size=(12, 13)), 8, constant_values=0.7)
     perfect = (((row % 6) * 7 + (col % 5) * 11) % 13).astype(np.float32)
     flat = strategies.build_image("flat areas", (31, 29), "float32")
     return {
@@ -231,6 +232,8 @@ def corner_cases():
         "half plane": case(holes, (2, 3), window, mask=half),
         "one valid pixel": case(image[:17, :23], (2, 2), every, mask=~lone & (rng.random((17, 23)) < 0.3)),
         "flat areas": case(flat, (3, 3), window),
+        "flat frame": case(frame, (2, 2), naive.translations_of_window((2, 2), 25), stride=2),
+        "flat frame with holes": case(frame, (2, 2), every, mask=rng.random(frame.shape) < 0.9),
         "float64": case(image.astype(np.float64) + 1e6, (3, 2), window),
         "two values": case(image > 0, (3, 3), window),
     }

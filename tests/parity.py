@@ -219,6 +219,9 @@ def corner_cases():
         "one shift": case(image, (2, 2), [(3, -2)]),
         "shifts without opposites": case(image, (2, 3), [(1, 0), (0, 4), (5, -3), (0, 0)]),
         "multiples of the stride": case(image, (2, 3), [(3, 0), (-3, 0), (6, -3), (-6, 3), (0, -6), (1, 1)]),
+        "multiples of the stride, masked": case(
+            holes, (2, 3), [(3, 0), (-3, 0), (6, -3), (-6, 3), (0, -6), (0, 6), (1, 1)]
+        ),
         "shifts on the grid": case(image, (2, 3), [(3, 0), (-3, 0), (6, -3), (-6, 3), (0, 0), (0, 9)]),
         "shifts half on the grid": case(image, (3, 1), [(2, 4), (-2, -4), (6, 0), (0, -2), (4, 2)], stride=4),
         "shifts on the grid, valid": case(image, (2, 3), [(3, 0), (-3, 0), (3, -3), (-3, 3)], border="valid"),

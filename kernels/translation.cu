@@ -81,7 +81,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK) patch_statistics(
 // point less reach; shifts (n_shifts, 2) int; out (n_shifts, rows, cols) float.
 // Launch: grid (ceil(cols / TILE_COLS), ceil(rows / TILE_ROWS), number of parts of the shifts), block BLOCK,
 // 6 * TILE_ROWS * span doubles of shared memory, span = (TILE_COLS - 1) * stride + patch columns.
-extern "C" __global__ void __launch_bounds__(BLOCK, 3) box_scores(
+// One block per multiprocessor is asked for, so that the compiler spills no register to have more of them.
+extern "C" __global__ void __launch_bounds__(BLOCK, 1) box_scores(
     const float* pixels, int height, int width, int first_row, int first_col, int stride, int rows, int cols,
     int radius_row, int radius_col, int reach_row, int reach_col, int step_row, int step_col, const float* mean,
     const float* scale, int stat_cols, const int* shifts, int n_shifts, int masked, float flat, float* out) {

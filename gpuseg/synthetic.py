@@ -255,51 +255,161 @@ class Vacuum:
 
 
 def square(period: float, **options: Any) -> Lattice:
-    """One column in a square cell (p4mm). `options` of this and the next functions: those of `Lattice`."""
+    """One column in a square cell (p4mm).
+
+    Parameters
+    ----------
+    period : float
+        Side of the cell, in pixels, above 0.
+    **options
+        Those of `Lattice`, e.g. `background`.
+
+    Returns
+    -------
+    Lattice
+    """
     return rectangular(period, period, **{"name": "square", **options})
 
 
 def rectangular(width: float, height: float, **options: Any) -> Lattice:
-    """One column in a cell of `width` (along the columns) by `height` pixels (p2mm)."""
+    """One column in a rectangular cell (p2mm).
+
+    Parameters
+    ----------
+    width, height : float
+        Cell along the columns and along the rows, in pixels, above 0.
+    **options
+        Those of `Lattice`, e.g. `background`.
+
+    Returns
+    -------
+    Lattice
+    """
     width, height = _number("width", width, above=0), _number("height", height, above=0)
     return Lattice((0.0, width), (-height, 0.0), **{"name": "rectangular", **options})
 
 
 def centred(width: float, height: float, **options: Any) -> Lattice:
-    """Columns at the corners and in the centre of a rectangle (c2mm); fcc [110]: width = height / sqrt(2)."""
+    """Columns at the corners and in the centre of a rectangle (c2mm); fcc [110]: width = height / sqrt(2).
+
+    Parameters
+    ----------
+    width, height : float
+        Cell along the columns and along the rows, in pixels, above 0.
+    **options
+        Those of `Lattice`, e.g. `background`.
+
+    Returns
+    -------
+    Lattice
+    """
     return rectangular(width, height, **{"motif": ((0, 0), (0.5, 0.5)), "name": "centred", **options})
 
 
 def oblique(length_a: float, length_b: float, angle: float, **options: Any) -> Lattice:
-    """Two lengths in pixels and the angle in degrees from `a` to `b` (p2)."""
+    """One column in an oblique cell (p2).
+
+    Parameters
+    ----------
+    length_a, length_b : float
+        Lengths of the two lattice vectors in pixels, above 0; `a` points along the columns.
+    angle : float
+        From `a` to `b`, in degrees, counter-clockwise.
+    **options
+        Those of `Lattice`, e.g. `background`.
+
+    Returns
+    -------
+    Lattice
+    """
     a = (0.0, _number("length_a", length_a, above=0))
     b = rotate_vector((0.0, _number("length_b", length_b, above=0)), angle)
     return Lattice(a, b, **{"name": "oblique", **options})
 
 
 def hexagonal(period: float, **options: Any) -> Lattice:
-    """Close packing, `period` pixels between neighbours (p6mm), one row of neighbours along the columns."""
+    """Close packing (p6mm), one row of neighbours along the columns.
+
+    Parameters
+    ----------
+    period : float
+        Distance of neighbours, in pixels, above 0.
+    **options
+        Those of `Lattice`, e.g. `background`.
+
+    Returns
+    -------
+    Lattice
+    """
     return oblique(period, period, 60, **{"name": "hexagonal", **options})
 
 
 def honeycomb(period: float, **options: Any) -> Lattice:
-    """Graphene: two columns in a hexagonal cell of `period`, period / sqrt(3) apart (p6mm)."""
+    """Graphene: two columns in a hexagonal cell (p6mm), period / sqrt(3) apart.
+
+    Parameters
+    ----------
+    period : float
+        Side of the cell, in pixels, above 0.
+    **options
+        Those of `Lattice`, e.g. `background`.
+
+    Returns
+    -------
+    Lattice
+    """
     return hexagonal(period, **{"motif": ((1 / 3, 1 / 3), (2 / 3, 2 / 3)), "name": "honeycomb", **options})
 
 
 def kagome(period: float, **options: Any) -> Lattice:
-    """Corner-sharing triangles: three columns in a hexagonal cell of `period`, period / 2 apart (p6mm)."""
+    """Corner-sharing triangles: three columns in a hexagonal cell (p6mm), period / 2 apart.
+
+    Parameters
+    ----------
+    period : float
+        Side of the cell, in pixels, above 0.
+    **options
+        Those of `Lattice`, e.g. `background`.
+
+    Returns
+    -------
+    Lattice
+    """
     return hexagonal(period, **{"motif": ((0.5, 0), (0, 0.5), (0.5, 0.5)), "name": "kagome", **options})
 
 
 def perovskite(period: float, **options: Any) -> Lattice:
-    """Perovskite along [001]: bright columns at the corners of a square, a faint one in its centre (p4mm)."""
+    """Perovskite along [001]: bright columns at the corners of a square, a faint one in its centre (p4mm).
+
+    Parameters
+    ----------
+    period : float
+        Side of the cell, in pixels, above 0.
+    **options
+        Those of `Lattice`, e.g. `background`.
+
+    Returns
+    -------
+    Lattice
+    """
     motif = {"motif": ((0, 0), (0.5, 0.5)), "weights": (1.0, 0.5), "name": "perovskite"}
     return square(period, **{**motif, **options})
 
 
 def pm_crystal(width: float, height: float, **options: Any) -> Lattice:
-    """Vertical mirror lines and no other symmetry (pm): two unequal pairs of columns."""
+    """Vertical mirror lines and no other symmetry (pm): two unequal pairs of columns.
+
+    Parameters
+    ----------
+    width, height : float
+        Cell along the columns and along the rows, in pixels, above 0.
+    **options
+        Those of `Lattice`, e.g. `background`.
+
+    Returns
+    -------
+    Lattice
+    """
     motif = ((0.17, 0.1), (-0.17, 0.1), (0.33, 0.55), (-0.33, 0.55))
     return rectangular(
         width, height, **{"motif": motif, "weights": (1, 1, 0.5, 0.5), "name": "pm", **options}
@@ -307,7 +417,19 @@ def pm_crystal(width: float, height: float, **options: Any) -> Lattice:
 
 
 def pg_crystal(width: float, height: float, **options: Any) -> Lattice:
-    """Vertical glide lines and no other symmetry (pg): a column at (u, v) has its twin at (-u, v + 1/2)."""
+    """Vertical glide lines and no other symmetry (pg): a column at (u, v) has its twin at (-u, v + 1/2).
+
+    Parameters
+    ----------
+    width, height : float
+        Cell along the columns and along the rows, in pixels, above 0.
+    **options
+        Those of `Lattice`, e.g. `background`.
+
+    Returns
+    -------
+    Lattice
+    """
     motif = ((0.17, 0.1), (-0.17, 0.6), (0.36, 0.32), (-0.36, 0.82))
     return rectangular(
         width, height, **{"motif": motif, "weights": (1, 1, 0.5, 0.5), "name": "pg", **options}
@@ -315,7 +437,18 @@ def pg_crystal(width: float, height: float, **options: Any) -> Lattice:
 
 
 def rotate_vector(vector: tuple[float, float], angle: float) -> tuple[float, float]:
-    """A (row, col) vector turned counter-clockwise, as seen in the image, by `angle` degrees."""
+    """A vector turned counter-clockwise, as seen in the image.
+
+    Parameters
+    ----------
+    vector : (row, col) of float
+    angle : float
+        In degrees.
+
+    Returns
+    -------
+    (row, col) of float
+    """
     row, col = vector
     cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
     return row * cos - col * sin, col * cos + row * sin

@@ -70,12 +70,12 @@ class Backend:
         assert arrays.home_of(scores) == self.device
         return arrays.to_numpy(scores)
 
-    def filled(self, case, scores):
-        """`scores` (N, h, w) filled by the engine's rule."""
+    def filled(self, case, scores, complete=(0, 0, 0, 0)):
+        """`scores` (N, h, w) filled by the engine's rule, told of a rectangle that misses nothing."""
         rows, cols = case.positions
         wanted = case.valid[np.ix_(rows, cols)]
         scores = self.put(np.array(scores, np.float32))
-        filled = self.engine.fill_missing(scores, opposites(case.translations), self.put(wanted))
+        filled = self.engine.fill_missing(scores, opposites(case.translations), self.put(wanted), complete)
         assert arrays.home_of(filled) == self.device
         return arrays.to_numpy(filled)
 
@@ -119,6 +119,25 @@ def check_filling(backend, case):
     scores = naive_scores(case)[0].astype(np.float32)
     wanted = naive.fill_missing(scores, case.translations, rows, cols, case.valid)
     np.testing.assert_array_equal(backend.filled(case, scores), wanted)
+    np.testing.assert_array_equal(backend.filled(case, scores, whole_rectangle(scores)), wanted)
+
+
+def whole_rectangle(scores):
+    """First row, end, first column, end of a rectangle of grid points that miss no score."""
+    known = np.isfinite(scores).all(0)
+    rows = np.flatnonzero(known.any(1))
+    top = bottom = rows[len(rows) // 2] if len(rows) else 0
+    cols = np.flatnonzero(known[top])
+    if not len(cols):
+        return (0, 0, 0, 0)
+    left = right = cols[len(cols) // 2]
+    while left > 0 and known[top, left - 1]:
+        left -= 1
+    while right + 1 < known.shape[1] and known[top, right + 1]:
+        right += 1
+    while bottom + 1 < known.shape[0] and known[bottom + 1, left : right + 1].all():
+        bottom += 1
+    return int(top), int(bottom) + 1, int(left), int(right) + 1
 
 
 # --- what follows the scores -----------------------------------------------------------------------------
@@ -316,6 +335,7 @@ def check_normalise(backend, image, valid=None):
 
 IMAGES = {
     "noise": np.random.default_rng(0).normal(size=(9, 7)),
+    "two bands and a row": np.random.default_rng(0).normal(size=(129, 3)) + np.arange(129)[:, None],
     "float32 on a level": (np.random.default_rng(0).normal(size=(9, 7)) + 3e4).astype(np.float32),
     "huge": np.random.default_rng(0).normal(size=(9, 7)) * 1e300,
     "tiny": np.random.default_rng(0).normal(size=(9, 7)) * 1e-200,

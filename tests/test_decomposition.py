@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from gpuseg import decomposition
 from gpuseg.decomposition import PCA, check_n_components, covariance_pca, project
+from gpuseg.engines import cpu, cuda
 from tests import naive, parity
 from tests.strategies import feature_tables
 from tests.tolerances import TOLERANCE
@@ -77,6 +78,20 @@ def test_covariance_pca_of_every_kind_of_array(samples, space):
     np.testing.assert_allclose(ratio, wanted_ratio, atol=RATIO)
     np.testing.assert_allclose(variance, scores.var(1, ddof=1), rtol=1e-4)
     np.testing.assert_allclose(mean, samples.mean(0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("at_a_time", [1, 64, 399, 400])
+def test_the_parts_that_samples_are_read_in_do_not_show(samples, device_space, monkeypatch, at_a_time):
+    for engine in (cpu, cuda):
+        monkeypatch.setattr(engine, "SAMPLES_AT_A_TIME", at_a_time)
+    pca = PCA(4).fit(device_space(samples))
+    wanted, ratio, _ = naive.pca(samples.T, 4)
+    components = device_space.numpy(pca.components_)
+    assert_same_axes(components, wanted)
+    np.testing.assert_allclose(device_space.numpy(pca.explained_variance_ratio_), ratio, atol=RATIO)
+    got = device_space.numpy(pca.transform(device_space(samples)))
+    assert got.shape == (400, 4)
+    np.testing.assert_allclose(got, (samples - samples.mean(0)) @ components.T, atol=1e-4)
 
 
 @given(values=feature_tables(), n=st.integers(1, 12))

@@ -152,6 +152,19 @@ def test_transform_is_the_naive_one_filled_by_the_rule(data, method):
     assert not np.isnan(got.values[:, got.usable]).any()
 
 
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_every_point_near_the_border_is_filled(image, method, stride):
+    """Small patches miss their scores as soon as a pixel or two lie outside."""
+    descriptor = PreselectedTranslations([(0, 3), (2, 0), (-2, 0), (-1, -4)], (1, 0), method=method)
+    got = descriptor.transform(image, stride=stride)
+    shifts = [(t.d_row, t.d_col) for t in got.operations]
+    case = parity.case(image, (1, 0), shifts, stride=stride)
+    scores, conditioning = parity.naive_scores(case)
+    assert np.isnan(scores).any()
+    wanted = naive.fill_missing(scores, np.array(shifts), *case.positions, case.valid)
+    assert_scores_close(got.values, wanted, BOUND * conditioning.max())
+
+
 def test_a_missing_score_takes_that_of_the_opposite_translation(image, method):
     shifts = [(0, 20), (0, -20), (3, 17)]
     descriptors = PreselectedTranslations(shifts, 3, method=method).transform(image, stride=4)

@@ -275,8 +275,9 @@ def test_cpu_scores_of_a_dense_grid(monkeypatch, stride):
 
 @pytest.mark.parametrize("engine", [cpu, cuda], ids=["cpu", "emulated"])
 @pytest.mark.parametrize("name", ["window", "scattered nan", "shifts without opposites"])
-def test_fft_batches(monkeypatch, emulated_cuda, engine, name):
-    monkeypatch.setattr(engine, "FFT_BATCH_BYTES", 200_000)
+@pytest.mark.parametrize("memory", [1, 200_000])
+def test_fft_batches(monkeypatch, emulated_cuda, engine, name, memory):
+    monkeypatch.setattr(engine, "FFT_BATCH_BYTES", memory)
     backend = CPU
     if engine is cuda:
         emulated_cuda()

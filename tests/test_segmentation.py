@@ -8,6 +8,7 @@ import os
 import pickle
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -408,6 +409,13 @@ def test_the_number_of_threads_changes_no_label():
         found.add(run.stdout)
     assert len(found) == 1
     assert len(set(found.pop().split())) == 2
+
+
+def test_several_threads_at_once(picture, segmentation):
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: gpuseg.segment(picture.image, **FAST).labels, range(8)))
+    for labels in found:
+        np.testing.assert_array_equal(labels, segmentation.labels)
 
 
 # --- models ----------------------------------------------------------------------------------------------

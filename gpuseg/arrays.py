@@ -179,8 +179,8 @@ def resolve_device(device: Any, array: Any = None) -> Device:
     if isinstance(device, Device):
         return device
     home = home_of(array)
-    kind, _, index = device.partition(":") if isinstance(device, str) else ("", "", "")
-    if kind not in ("auto", "cpu", "cuda") or (index and (kind != "cuda" or not index.isdecimal())):
+    kind, colon, index = device.partition(":") if isinstance(device, str) else ("", "", "")
+    if kind not in ("auto", "cpu", "cuda") or (colon and (kind != "cuda" or not index.isdecimal())):
         raise ValueError(f"`device` is {device!r}; one of 'auto', 'cpu', 'cuda', 'cuda:1' is needed")
     if kind == "cpu":
         return Device("cpu")

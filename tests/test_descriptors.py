@@ -357,3 +357,20 @@ def test_descriptions_go_through_json(descriptor):
 def test_an_unknown_description():
     with pytest.raises(ValueError, match="'Wavelets' is unknown; one of LocalCorrelationMap"):
         from_description({"name": "Wavelets"})
+
+
+def test_more_translations_than_a_grid_of_blocks_is_high(emulated_cuda):
+    emulated_cuda()
+    image = np.random.default_rng(0).normal(size=(20, 20))
+    every_shift = gpuseg.LocalCorrelationMap(1, 128, 257**2, method="fft")
+    scores = every_shift.transform(image, stride=30, device="cuda").values
+    assert scores.shape == (257**2, 1, 1)
+    assert np.isfinite(scores).all()
+    expected = every_shift.transform(image, stride=30, device="cpu").values
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["cuda:", "cuda: 1", "cpu:", "auto:0"])
+def test_half_a_device_name_is_none(name):
+    with pytest.raises(ValueError, match=f"`device` is '{name}'; one of"):
+        gpuseg.LocalCorrelationMap(2, 2).transform(np.eye(20), device=name)

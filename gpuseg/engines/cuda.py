@@ -212,7 +212,7 @@ def fill_missing(
     """
     cp = arrays.cupy_module()
     n, rows, cols = scores.shape
-    blocks = (_blocks(rows * cols), n)
+    blocks = n, min(_blocks(rows * cols), 65535)
     opposite = cp.asarray(opposite, dtype=cp.int32)
     paired, filled = cp.empty_like(scores), cp.empty_like(scores)
     _launch("missing", "fill_from_opposite", OPTIONS, blocks, scores, opposite, rows * cols, paired)

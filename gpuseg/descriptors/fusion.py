@@ -125,17 +125,17 @@ class Fusion:
         with where.current:
             there = move(image, where)
             hidden = None if mask is None else move(mask, where)
-            blocks = [d.transform(there, stride, hidden, where) for d in self.descriptors]
-            weights = self.weights or tuple(_weight(block) for block in blocks)
-            xp = namespace(blocks[0].values)
+            xp = namespace(there)
             values = xp.empty((len(operations), *grid.shape), dtype=xp.float32)
-            begin = 0
-            for block, weight in zip(blocks, weights, strict=True):
+            weights, begin = [], 0
+            for k, descriptor in enumerate(self.descriptors):
+                block = descriptor.transform(there, stride, hidden, where)
+                weights.append(_weight(block) if self.weights is None else float(self.weights[k]))
                 end = begin + len(block.operations)
-                values[begin:end] = block.values * np.float32(weight)
+                values[begin:end] = block.values * np.float32(weights[k])
                 begin = end
-        learnt = replace(self, weights=weights)
-        return Descriptors(values, operations, grid, blocks[0].usable, learnt).on(home_of(image))
+        learnt = replace(self, weights=tuple(weights))
+        return Descriptors(values, operations, grid, block.usable, learnt).on(home_of(image))
 
     def _checked(self) -> tuple[Any, ...]:
         if not isinstance(self.descriptors, tuple) or not self.descriptors:

@@ -10,10 +10,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from gpuseg.arrays import DeviceError
-from gpuseg.descriptors import Descriptors, LocalCorrelationMap, PreselectedTranslations
+from gpuseg.descriptors import (
+    Descriptors,
+    Fusion,
+    Histogram,
+    LocalCorrelationMap,
+    Patches,
+    PowerSpectrum,
+    PreselectedTranslations,
+)
 from gpuseg.grid import Grid
 from gpuseg.segmentation import Segmentation, SegmentationModel, segment
-from gpuseg.symmetry import Translation
+from gpuseg.symmetry import Feature, Part, Translation
 
 if TYPE_CHECKING:
     from gpuseg import io, plot, synthetic
@@ -24,8 +32,14 @@ __version__ = "0.1.0"
 __all__ = [
     "Descriptors",
     "DeviceError",
+    "Feature",
+    "Fusion",
     "Grid",
+    "Histogram",
     "LocalCorrelationMap",
+    "Part",
+    "Patches",
+    "PowerSpectrum",
     "PreselectedTranslations",
     "Segmentation",
     "SegmentationModel",

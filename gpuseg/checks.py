@@ -9,7 +9,7 @@ import numpy as np
 
 from gpuseg.arrays import ingest, namespace
 
-__all__ = ["check_choice", "check_image", "check_int", "check_mask", "check_radius"]
+__all__ = ["check_choice", "check_flag", "check_image", "check_int", "check_mask", "check_radius"]
 
 
 def check_int(value: Any, name: str, minimum: int, maximum: int | None = None) -> int:
@@ -85,6 +85,27 @@ def check_choice(value: Any, name: str, choices: tuple[str, ...]) -> str:
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"`{name}` is {value!r}; one of {', '.join(map(repr, choices))} is needed")
     return value
+
+
+def check_flag(value: Any, name: str) -> bool:
+    """Yes or no.
+
+    Parameters
+    ----------
+    value : object
+    name : str
+
+    Returns
+    -------
+    bool
+
+    Raises
+    ------
+    TypeError
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"`{name}` is {value!r}; True or False is needed")
+    return bool(value)
 
 
 def check_image(image: Any) -> Any:

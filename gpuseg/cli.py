@@ -506,19 +506,16 @@ def _range(data: Any) -> str:
 
 
 def _say_cost(verbosity: _Verbosity, shape: tuple[int, int], stride: int, descriptor: Any) -> None:
-    from gpuseg.checks import check_int, check_radius
+    from gpuseg.checks import check_int
     from gpuseg.descriptors import as_descriptor
-    from gpuseg.grid import Grid
 
-    descriptor, stride = as_descriptor(descriptor), check_int(stride, "stride", 1)
-    operations, reach = descriptor.operations(), descriptor.reach()
-    patch = check_radius(descriptor.patch_radius, "patch_radius")
-    inside = descriptor.border == "valid"
-    margin = (patch[0] + reach[0], patch[1] + reach[1])
-    grid = Grid.inside(shape, stride, margin) if inside else Grid.full(shape, stride)
+    descriptor = as_descriptor(descriptor)
+    operations = descriptor.operations()
+    grid = descriptor.grid(shape, check_int(stride, "stride", 1))
     scores = len(operations) * grid.size
     verbosity.say(f"grid          {grid.shape[0]} x {grid.shape[1]} points, every {stride} px")
-    verbosity.say(f"translations  {len(operations)}, {scores} scores")
+    kind = "translations" if hasattr(descriptor, "reach") else "values"
+    verbosity.say(f"{kind:<14}{len(operations)}, {scores} scores")
     memory = BYTES_PER_SCORE * scores + BYTES_PER_PIXEL * shape[0] * shape[1]
     verbosity.say(f"memory        about {memory / 2**20:.0f} MB")
 

@@ -145,8 +145,10 @@ def _solver(samples: Any) -> Callable[..., tuple[Any, Any, Any, Any]]:
     return _fit_sklearn
 
 
-FEW_FEATURES = 500
-"""Up to so many features the covariance matrix is small beside the samples and its eigenvectors are cheap."""
+FEW_FEATURES = 1000
+"""Up to so many features the covariance matrix is small beside the samples and its eigenvectors are cheap.
+
+Power spectra, 841 features of 42025 grid points, on two cores: 0.6 s against scikit-learn's 2.9 s."""
 
 
 def _fit_sklearn(samples: Any, wanted: int | float) -> tuple[Any, Any, Any, Any]:

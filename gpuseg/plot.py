@@ -257,7 +257,7 @@ def plot_separability(segmentation: Any, ax: Axes | None = None) -> Axes:
     ----------
     segmentation : Segmentation
         Anything with `separability` and `operations` will do. Translations become a map over the shift
-        window, other operations a bar each.
+        window, other operations a bar each; of very many the 30 that separate best, in order.
     ax : matplotlib axes, optional
         Where to draw; a new figure if None.
 
@@ -268,9 +268,11 @@ def plot_separability(segmentation: Any, ax: Axes | None = None) -> Axes:
     ax = _axes(ax)
     separability = _array(segmentation, "separability")
     if not _are_translations(segmentation.operations):
-        ax.barh(
-            [str(each) for each in segmentation.operations], np.nan_to_num(separability), color=OKABE_ITO[5]
-        )
+        heights = np.nan_to_num(separability)
+        shown = np.arange(heights.size)
+        if heights.size > MANY_BARS:
+            shown = np.argsort(-heights, kind="stable")[:MANY_BARS]
+        ax.barh([str(segmentation.operations[k]) for k in shown], heights[shown], color=OKABE_ITO[5])
         ax.invert_yaxis()
         ax.set(title="separability", xlabel="separability")
         return ax
@@ -281,6 +283,10 @@ def plot_separability(segmentation: Any, ax: Axes | None = None) -> Axes:
     _colour_bar(ax, shown, "separability")
     ax.set_title("separability of each translation")
     return ax
+
+
+MANY_BARS = 30
+"""More bars than that cannot be read, nor their names drawn in reasonable time."""
 
 
 def plot_local_correlation(source: Any, pixel: tuple[int, int], ax: Axes | None = None) -> Axes:

@@ -344,9 +344,9 @@ def segment(
         not matter. NaN and infinite pixels are left out. NumPy, CuPy, torch, dask and whatever speaks DLPack.
     n_patterns : int
         Number of patterns to find, from 1 to the number of grid points.
-    descriptor : descriptor or str, optional
+    descriptor : descriptor, str, or list of them, optional
         What is scored; None is ``LocalCorrelationMap()``. A name of the paper such as
-        "local-correlation-map" works too.
+        "local-correlation-map" or "power-spectrum" works too. Several are fused, each with equal weight.
     stride : int
         Distance of grid points in pixels.
     n_components : int or float
@@ -412,7 +412,7 @@ def segment(
             if sort_labels_by_pattern_size:
                 centers = centers[np.argsort(sizes(kmeans.labels_, n_patterns), kind="stable")]
         model = SegmentationModel(
-            descriptor=descriptor,
+            descriptor=descriptors.descriptor or descriptor,
             stride=stride,
             mean=to_numpy(pca.mean_),
             components=to_numpy(pca.components_),

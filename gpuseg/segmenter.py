@@ -18,7 +18,7 @@ class Segmenter(BaseEstimator):
     Parameters
     ----------
     n_patterns : int
-    descriptor : descriptor or str, optional
+    descriptor : descriptor, str, or list of them, optional
     stride : int
     n_components : int or float
     upsampling : bool

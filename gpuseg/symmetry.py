@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Translation", "translations_in_window"]
+__all__ = ["Feature", "Part", "Translation", "translations_in_window"]
 
 
 @dataclass(frozen=True, order=True)
@@ -33,6 +33,42 @@ class Translation:
 
     def __str__(self) -> str:
         return f"translation ({self.d_row:+d}, {self.d_col:+d}) px"
+
+
+@dataclass(frozen=True, order=True)
+class Feature:
+    """What a descriptor measures that scores no symmetry operation, by name.
+
+    Parameters
+    ----------
+    name : str
+        E.g. "power spectrum (+3, -2) / 41 px".
+    """
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class Part:
+    """An operation of one of several fused descriptors.
+
+    Two of them may score the same operation, each on patches of its own size.
+
+    Parameters
+    ----------
+    block : int
+        Which of the descriptors, counted from 0.
+    operation : Translation, Feature, ...
+    """
+
+    block: int
+    operation: Any
+
+    def __str__(self) -> str:
+        return f"{self.block}: {self.operation}"
 
 
 def translations_in_window(window_radius: tuple[int, int], max_num_points: int) -> tuple[Translation, ...]:

@@ -165,3 +165,64 @@ def nearest_upsampling(labels, rows, cols, shape):
     for y, x in np.ndindex(*shape):
         upsampled[y, x] = labels[np.abs(rows - y).argmin()][np.abs(cols - x).argmin()]
     return upsampled
+
+
+def windows(image, rows, cols, radius, mask=None):
+    """Around rows x cols: pixels (NaN where invalid) and the same less their mean, 0 where invalid; missing.
+
+    In the image's own unit, about its mean. A window that is flat is 0 everywhere.
+    """
+    image = centred(image, mask)
+    image = image - np.nanmean(image)
+    pixels = patches(image, np.asarray(rows), np.asarray(cols), radius)
+    valid = np.isfinite(pixels)
+    n = valid.sum((-2, -1), keepdims=True)
+    mean = np.where(valid, pixels, 0).sum((-2, -1), keepdims=True) / np.maximum(n, 1)
+    values = np.where(valid, pixels - mean, 0)
+    variance = (values**2).sum((-2, -1), keepdims=True) / np.maximum(n, 1)
+    values = np.where(variance <= FLAT_VARIANCE * np.nanvar(image), 0, values)
+    return pixels, values, (2 * n < valid[0, 0].size)[..., 0, 0]
+
+
+def frequencies(radius):
+    """(k_row, k_col) of half a spectrum, in the order of the values."""
+    same = [(k, m) for k in range(radius[0] + 1) for m in range(radius[1] + 1)]
+    return same + [(-k, m) for k in range(1, radius[0] + 1) for m in range(1, radius[1] + 1)]
+
+
+def power_spectrum(image, rows, cols, radius, mask=None):
+    """Squared modulus of the Fourier transform of the windows times the root of a Hann window; (N, h, w)."""
+    _, values, missing = windows(image, rows, cols, radius, mask)
+    hann = [np.hanning(2 * r + 1) if r else np.ones(1) for r in radius]
+    power = np.abs(np.fft.fft2(values * np.sqrt(np.outer(*hann)))) ** 2
+    return np.array([np.where(missing, np.nan, power[:, :, k, m]) for k, m in frequencies(radius)])
+
+
+def scaled_patches(image, rows, cols, radius, mask=None):
+    """The windows with mean 0 and variance 1 over their valid pixels, row by row; (N, h, w)."""
+    pixels, values, missing = windows(image, rows, cols, radius, mask)
+    n = np.maximum(np.isfinite(pixels).sum((-2, -1)), 1)
+    spread = np.sqrt((values**2).sum((-2, -1)) / n)
+    values = values / np.where(spread > 0, spread, 1)[..., None, None]
+    return np.where(missing, np.nan, np.moveaxis(values.reshape(*missing.shape, -1), -1, 0))
+
+
+def histogram(image, rows, cols, radius, n_bins, mask=None):
+    """Densities of the intensities in bins from -3 to 3 standard deviations, then roots of moments; (N, h, w)."""
+    pixels, values, missing = windows(image, rows, cols, radius, mask)
+    spread = centred(image, mask)
+    spread = np.sqrt(np.nanvar(spread))
+    edges = np.linspace(-3, 3, n_bins + 1)
+    result = np.full((n_bins + 4, *missing.shape), np.nan)
+    for i, j in np.argwhere(~missing):
+        valid = np.isfinite(pixels[i, j])
+        x, c = pixels[i, j][valid] / spread, values[i, j][valid] / spread
+        counts = np.bincount(np.searchsorted(edges[1:-1], x, side="right"), minlength=n_bins)
+        result[:n_bins, i, j] = counts / counts.sum() / (6 / n_bins)
+        result[n_bins:, i, j] = (
+            x.mean(),
+            np.sqrt((c**2).mean()),
+            np.cbrt((c**3).mean()),
+            (c**4).mean() ** 0.25,
+        )
+    return result

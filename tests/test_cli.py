@@ -330,6 +330,13 @@ def test_info_tells_what_is_there_and_what_it_would_cost(image, capsys):
     assert lines["memory"].startswith("about ")
 
 
+def test_info_of_another_descriptor(image, capsys):
+    assert main(["info", "a.tif", "--descriptor", "histogram", "--stride", "10"]) == 0
+    out = capsys.readouterr().out
+    assert "values        20, " in out
+    assert "points, every 10 px" in out
+
+
 def test_info_of_an_image_without_calibration_and_with_nan(tmp_path, capsys):
     data = np.full((60, 50), np.nan, np.float32)
     np.save(tmp_path / "a.npy", data)

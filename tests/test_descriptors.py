@@ -330,7 +330,7 @@ def test_names_of_descriptors():
         as_descriptor("wavelets")
     with pytest.raises(ValueError, match="needs its translations"):
         as_descriptor("preselected-translations")
-    for wrong in (5, LocalCorrelationMap, [LocalCorrelationMap()]):
+    for wrong in (5, LocalCorrelationMap, {LocalCorrelationMap()}):
         with pytest.raises(TypeError, match="`descriptor` is .*LocalCorrelationMap"):
             as_descriptor(wrong)
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import gpuseg
-from gpuseg import LocalCorrelationMap, PreselectedTranslations
+from gpuseg import LocalCorrelationMap, PowerSpectrum, PreselectedTranslations
 from gpuseg.separability import separability
+from tests import naive
 from tests.tolerances import TOLERANCE, assert_scores_close
 
 GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden" / "pystem_0.0.26.npz"
@@ -151,3 +152,16 @@ def test_the_separability_of_a_segmentation(golden):
     )
     wanted = golden["lcm_direct_separability"]
     assert np.corrcoef(np.argsort(np.argsort(got.separability)), np.argsort(np.argsort(wanted)))[0, 1] > 0.98
+
+
+def test_the_power_spectrum(golden, device):
+    got = PowerSpectrum((9, 7), border="valid").transform(golden["image"], STRIDE, device=device)
+    # theirs is the whole spectrum, of which half is redundant
+    whole = golden["power_spectrum"].reshape(*got.grid.shape, 19, 15)
+    theirs = np.stack([whole[:, :, k, m] for k, m in naive.frequencies((9, 7))])
+    np.testing.assert_array_equal((got.grid.rows[0], got.grid.cols[0]), (9, 7))
+    wanted = np.log1p(naive.power_spectrum(golden["image"], got.grid.rows, got.grid.cols, (9, 7)))
+    assert_scores_close(got.values, wanted, TOLERANCE["window", "log power"])
+    # theirs is single precision too, and four times further from the definition
+    assert_scores_close(got.values, theirs, TOLERANCE["window", "log power of pystem"])
+    assert np.abs(got.values - wanted).max() < np.abs(theirs - wanted).max()

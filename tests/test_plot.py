@@ -199,6 +199,14 @@ def test_separability_of_other_operations_is_a_bar_each(axes):
     assert [patch.get_width() for patch in axes.patches] == [2, 5]
 
 
+def test_separability_of_very_many_operations_shows_the_best(axes):
+    separability = np.random.default_rng(0).permutation(100).astype(float)
+    names = tuple(f"feature {k}" for k in range(100))
+    plot.plot_separability(SimpleNamespace(operations=names, separability=separability), axes)
+    assert [patch.get_width() for patch in axes.patches] == list(range(99, 69, -1))
+    assert axes.get_yticklabels()[0].get_text() == names[separability.argmax()]
+
+
 def test_local_correlation_map_is_that_of_the_nearest_grid_point(axes):
     segmentation = made_segmentation()
     plot.plot_local_correlation(segmentation, (31, 12), axes)

@@ -19,6 +19,15 @@ TOLERANCE = {
     ("score", "local mean"): 4 * float(np.finfo(np.float32).eps),
     # CPU and GPU: the same formulas, sums in another order; twice the bound of either.
     ("score", "twins"): 4e-6,
+    # Amplitudes as a share of the sum of a window's moduli: float32 sums of two matrix products.
+    ("window", "PowerSpectrum"): 1e-6,
+    # The logarithm of powers near 0 in an image of 16 counts' deviation: amplitudes of 1e-6 of the largest.
+    ("window", "log power"): 5e-5,
+    ("window", "log power of pystem"): 2.5e-4,
+    # Values of the order of 1, up to the root of the window's size: eps(float32) of the local level too.
+    ("window", "Patches"): 2e-5,
+    # Densities are counts and exact; roots of moments magnify the rounding of those near 0.
+    ("window", "Histogram"): 1e-3,
     # A ratio of sums over all grid points of float32 scores; relative.
     ("separability", "relative"): 1e-4,
     # Components of unit length (sign apart) from a float32 covariance against the SVD in float64.

@@ -2,6 +2,19 @@
 
 from gpuseg.descriptors.base import Descriptors
 from gpuseg.descriptors.choice import as_descriptor
+from gpuseg.descriptors.fusion import Fusion
+from gpuseg.descriptors.histogram import Histogram
+from gpuseg.descriptors.patches import Patches
+from gpuseg.descriptors.power_spectrum import PowerSpectrum
 from gpuseg.descriptors.translation import LocalCorrelationMap, PreselectedTranslations
 
-__all__ = ["Descriptors", "LocalCorrelationMap", "PreselectedTranslations", "as_descriptor"]
+__all__ = [
+    "Descriptors",
+    "Fusion",
+    "Histogram",
+    "LocalCorrelationMap",
+    "Patches",
+    "PowerSpectrum",
+    "PreselectedTranslations",
+    "as_descriptor",
+]

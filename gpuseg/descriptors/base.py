@@ -9,7 +9,9 @@ from gpuseg.arrays import Device, move, namespace
 from gpuseg.engines import engine_for
 from gpuseg.grid import Grid
 
-__all__ = ["Descriptors", "prepare", "valid_pixels"]
+__all__ = ["BORDERS", "Descriptors", "place_grid", "prepare", "usable_points", "valid_pixels"]
+
+BORDERS = ("full", "valid")
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,16 @@ class Descriptors:
         Where.
     usable : (h, w) bool array
         Grid points whose own pixel is valid: those that patterns are learnt from.
+    descriptor : descriptor, optional
+        What describes further images alike, where it had to learn something from this one (the weights of
+        fused blocks); None where it is the one that was used.
     """
 
     values: Any
     operations: tuple[Any, ...]
     grid: Grid
     usable: Any
+    descriptor: Any = None
 
     @property
     def maps(self) -> dict[Any, Any]:
@@ -119,3 +125,67 @@ def prepare(image: Any, mask: Any, device: Device) -> tuple[Any, Any]:
     if not bool(xp.any(pixels)):
         raise ValueError(f"`image` of shape {image.shape} is constant; there is nothing to tell apart")
     return pixels, valid
+
+
+def place_grid(
+    shape: tuple[int, int],
+    stride: int,
+    radius: tuple[int, int],
+    border: str,
+    name: str,
+    reach: tuple[int, int] = (0, 0),
+) -> Grid:
+    """Where an image is looked at.
+
+    Parameters
+    ----------
+    shape : (H, W) of int
+    stride : int
+    radius : (rows, cols) of int
+        Half size of what lies around every grid point.
+    border : {"full", "valid"}
+        Over the whole image, or only where all that is looked at lies inside.
+    name : {"patch_radius", "window_radius"}
+        What the radius is called, for the error.
+    reach : (rows, cols) of int
+        How far it is shifted.
+
+    Returns
+    -------
+    Grid
+
+    Raises
+    ------
+    ValueError
+        If the image is too small.
+    """
+    what = name.removesuffix("_radius")
+    for axis, side in enumerate(("rows", "columns")):
+        need = 2 * (radius[axis] + (reach[axis] if border == "valid" else 0)) + 1
+        if shape[axis] < need:
+            also = " and its shifts need" if border == "valid" and any(reach) else " needs"
+            raise ValueError(
+                f"`image` has {shape[axis]} {side}; a {what} of `{name}` {radius[axis]}{also} {need}; "
+                "use a smaller radius or a larger image"
+            )
+    if border == "full":
+        return Grid.full(shape, stride)
+    return Grid.inside(shape, stride, (radius[0] + reach[0], radius[1] + reach[1]))
+
+
+def usable_points(pixels: Any, valid: Any, grid: Grid) -> Any:
+    """Which grid points lie on a valid pixel.
+
+    Parameters
+    ----------
+    pixels, valid : from `prepare`
+    grid : Grid
+
+    Returns
+    -------
+    (h, w) bool array
+    """
+    xp = namespace(pixels)
+    if valid is None:
+        return xp.ones(grid.shape, dtype=xp.bool)
+    return xp.asarray(grid.at_points(valid), copy=True)

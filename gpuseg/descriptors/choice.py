@@ -7,12 +7,21 @@ from typing import Any
 
 import numpy as np
 
+from gpuseg.descriptors.fusion import Fusion
+from gpuseg.descriptors.histogram import Histogram
+from gpuseg.descriptors.patches import Patches
+from gpuseg.descriptors.power_spectrum import PowerSpectrum
 from gpuseg.descriptors.translation import LocalCorrelationMap, PreselectedTranslations
 
 __all__ = ["as_descriptor", "describe", "from_description"]
 
-KINDS = {kind.__name__: kind for kind in (LocalCorrelationMap, PreselectedTranslations)}
-NAMES = {"local-correlation-map": LocalCorrelationMap}
+NAMES = {
+    "local-correlation-map": LocalCorrelationMap,
+    "power-spectrum": PowerSpectrum,
+    "histogram": Histogram,
+    "patches": Patches,
+}
+KINDS = {kind.__name__: kind for kind in (*NAMES.values(), PreselectedTranslations, Fusion)}
 
 
 def as_descriptor(descriptor: Any) -> Any:
@@ -20,9 +29,9 @@ def as_descriptor(descriptor: Any) -> Any:
 
     Parameters
     ----------
-    descriptor : None, str or descriptor
-        None is ``LocalCorrelationMap()``; a name of the paper such as "local-correlation-map" is the
-        descriptor of that name with its defaults.
+    descriptor : None, str, descriptor, or list of them
+        None is ``LocalCorrelationMap()``; a name of the paper such as "local-correlation-map" or
+        "power-spectrum" is the descriptor of that name with its defaults; several are fused.
 
     Returns
     -------
@@ -34,6 +43,10 @@ def as_descriptor(descriptor: Any) -> Any:
     """
     if descriptor is None:
         return LocalCorrelationMap()
+    if isinstance(descriptor, list | tuple):
+        if len(descriptor) == 0:
+            raise ValueError("`descriptor` is an empty list; at least one descriptor is needed")
+        return Fusion(tuple(_member(each) for each in descriptor))
     if isinstance(descriptor, str):
         if descriptor == "preselected-translations":
             raise ValueError(
@@ -49,6 +62,12 @@ def as_descriptor(descriptor: Any) -> Any:
         wanted = f"{LocalCorrelationMap.__name__}(...), {PreselectedTranslations.__name__}(...) or a name"
         raise TypeError(f"`descriptor` is {descriptor!r}; {wanted} is needed")
     return descriptor
+
+
+def _member(descriptor: Any) -> Any:
+    if descriptor is None or isinstance(descriptor, list | tuple | Fusion):
+        raise TypeError(f"`descriptor` is a list that holds {descriptor!r}; descriptors or names are needed")
+    return as_descriptor(descriptor)
 
 
 def describe(descriptor: Any) -> dict[str, Any]:
@@ -71,6 +90,8 @@ def describe(descriptor: Any) -> dict[str, Any]:
         if isinstance(descriptor, PreselectedTranslations) and parameter.name == "translations":
             value = [[t.d_row, t.d_col] for t in descriptor.operations()]
         described[parameter.name] = _plain(value)
+    if isinstance(descriptor, Fusion):
+        described["descriptors"] = [describe(each) for each in descriptor.descriptors]
     return described
 
 
@@ -100,4 +121,6 @@ def from_description(description: dict[str, Any]) -> Any:
     name = parameters.pop("name")
     if name not in KINDS:
         raise ValueError(f"the descriptor {name!r} is unknown; one of {', '.join(KINDS)} is needed")
+    if name == Fusion.__name__:
+        parameters["descriptors"] = [from_description(each) for each in parameters["descriptors"]]
     return KINDS[name](**parameters)

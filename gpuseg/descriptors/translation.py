@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from gpuseg.arrays import home_of, namespace, resolve_device
+from gpuseg.arrays import home_of, resolve_device
 from gpuseg.checks import check_choice, check_image, check_int, check_mask, check_radius
-from gpuseg.descriptors.base import Descriptors, prepare
+from gpuseg.descriptors.base import BORDERS, Descriptors, place_grid, prepare, usable_points
 from gpuseg.engines import engine_for
 from gpuseg.grid import Grid
 from gpuseg.symmetry import Translation, as_translations, translations_in_window
@@ -17,7 +17,6 @@ from gpuseg.symmetry import Translation, as_translations, translations_in_window
 __all__ = ["LocalCorrelationMap", "PreselectedTranslations", "choose_method"]
 
 METHODS = ("auto", "direct", "fft", "box")
-BORDERS = ("full", "valid")
 
 
 @dataclass(frozen=True)
@@ -80,6 +79,20 @@ class LocalCorrelationMap:
         (int, int)
         """
         return check_radius(self.window_radius, "window_radius")
+
+    def grid(self, image_shape: tuple[int, int], stride: int) -> Grid:
+        """The positions that are scored.
+
+        Parameters
+        ----------
+        image_shape : (H, W) of int
+        stride : int
+
+        Returns
+        -------
+        Grid
+        """
+        return _grid(self, image_shape, stride)
 
     def transform(self, image: Any, stride: int = 5, mask: Any = None, device: Any = "auto") -> Descriptors:
         """Score every translation at every grid point.
@@ -152,6 +165,20 @@ class PreselectedTranslations:
         shifts = [(abs(t.d_row), abs(t.d_col)) for t in self.operations()]
         return max(d for d, _ in shifts), max(e for _, e in shifts)
 
+    def grid(self, image_shape: tuple[int, int], stride: int) -> Grid:
+        """The positions that are scored.
+
+        Parameters
+        ----------
+        image_shape : (H, W) of int
+        stride : int
+
+        Returns
+        -------
+        Grid
+        """
+        return _grid(self, image_shape, stride)
+
     def transform(self, image: Any, stride: int = 5, mask: Any = None, device: Any = "auto") -> Descriptors:
         """Score every translation at every grid point; see `LocalCorrelationMap.transform`.
 
@@ -179,7 +206,7 @@ def _transform(
     method = check_choice(descriptor.method, "method", METHODS)
     border = check_choice(descriptor.border, "border", BORDERS)
     operations = descriptor.operations()
-    grid = _grid(image.shape, stride, radius, descriptor.reach(), border)
+    grid = descriptor.grid(image.shape, stride)
     where = resolve_device(device, image)
     shifts = np.array([(t.d_row, t.d_col) for t in operations], np.int64)
     with where.current:
@@ -188,7 +215,7 @@ def _transform(
         if method == "auto":
             method = choose_method(grid, shifts, radius)
         scores = engine.translation_scores(pixels, valid, grid, shifts, radius, method)
-        usable = _usable(pixels, valid, grid)
+        usable = usable_points(pixels, valid, grid)
         if border == "full" or valid is not None:
             complete = _complete(grid, radius, descriptor.reach()) if valid is None else (0, 0, 0, 0)
             scores = engine.fill_missing(scores, _opposites(operations), usable, complete)
@@ -196,26 +223,11 @@ def _transform(
 
 
 def _grid(
-    shape: tuple[int, int], stride: int, radius: tuple[int, int], reach: tuple[int, int], border: str
+    descriptor: LocalCorrelationMap | PreselectedTranslations, image_shape: tuple[int, int], stride: int
 ) -> Grid:
-    for axis, what in enumerate(("rows", "columns")):
-        need = 2 * (radius[axis] + (reach[axis] if border == "valid" else 0)) + 1
-        if shape[axis] < need:
-            also = " and its shifts need" if border == "valid" else " needs"
-            raise ValueError(
-                f"`image` has {shape[axis]} {what}; a patch of `patch_radius` {radius[axis]}{also} {need}; "
-                "use a smaller radius or a larger image"
-            )
-    if border == "full":
-        return Grid.full(shape, stride)
-    return Grid.inside(shape, stride, (radius[0] + reach[0], radius[1] + reach[1]))
-
-
-def _usable(pixels: Any, valid: Any, grid: Grid) -> Any:
-    xp = namespace(pixels)
-    if valid is None:
-        return xp.ones(grid.shape, dtype=xp.bool)
-    return xp.asarray(grid.at_points(valid), copy=True)
+    radius = check_radius(descriptor.patch_radius, "patch_radius")
+    border = check_choice(descriptor.border, "border", BORDERS)
+    return place_grid(image_shape, stride, radius, border, "patch_radius", descriptor.reach())
 
 
 def _complete(grid: Grid, radius: tuple[int, int], reach: tuple[int, int]) -> tuple[int, int, int, int]:

@@ -124,6 +124,10 @@ def each(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
 SAMPLES_AT_A_TIME = 1 << 12
 """Rows of a table of samples that one thread works on at a time."""
 
+WINDOW_PIXELS_AT_A_TIME = 1 << 18
+"""Pixels of all windows that one thread works on at a time,
+few enough that the windows and their spectra stay in its cache."""
+
 ITERATIONS_AT_A_TIME = 1
 """Iterations of an algorithm between two looks at whether it has converged."""
 

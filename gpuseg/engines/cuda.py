@@ -120,6 +120,10 @@ def each(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
 SAMPLES_AT_A_TIME = 1 << 18
 """Rows of a table of samples that are copied at a time."""
 
+WINDOW_PIXELS_AT_A_TIME = 1 << 25
+"""Pixels of all windows that one thread works on at a time,
+enough to keep a GPU busy; 128 MiB of float32."""
+
 ITERATIONS_AT_A_TIME = 5
 """Iterations of an algorithm between two looks at whether it has converged, each of which stops the GPU."""
 

@@ -1,0 +1,176 @@
+"""Several descriptors of the same grid points as one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from gpuseg.arrays import home_of, move, namespace, resolve_device
+from gpuseg.checks import check_image, check_int, check_mask
+from gpuseg.descriptors.base import Descriptors
+from gpuseg.engines import engine_for
+from gpuseg.grid import Grid
+from gpuseg.symmetry import Part
+
+__all__ = ["Fusion"]
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """Several descriptors of the same grid points, one block of values after the other, each of equal weight.
+
+    What `gpuseg.segment` makes of a list of descriptors.
+
+    Parameters
+    ----------
+    descriptors : sequence of descriptors
+        At least one.
+    weights : sequence of float, optional
+        Factor of each block. None scales each so that its own first principal component has the variance 1,
+        whatever the number of its values and their unit: no block alone decides what is principal in all of
+        them (multiple factor analysis). A model keeps the weights of the image it was fitted on.
+
+    Notes
+    -----
+    The blocks are centred by the principal component analysis, which subtracts the mean of every value. A
+    block that is the same at all grid points has the weight 0. The sum of all variances would be another
+    measure of a block; it counts the noise of its many values, and drowns a power spectrum in a correlation
+    map. The variance is that of at most 4096 usable grid points, evenly spaced.
+    """
+
+    descriptors: Any
+    weights: Any = None
+
+    def __post_init__(self) -> None:
+        for name in ("descriptors", "weights"):  # tuples, so that it compares and cannot change
+            value = getattr(self, name)
+            if isinstance(value, list | np.ndarray):
+                object.__setattr__(self, name, tuple(value))
+
+    def operations(self) -> tuple[Part, ...]:
+        """Those of the first descriptor, then those of the second, ...
+
+        Returns
+        -------
+        tuple of Part
+
+        Raises
+        ------
+        TypeError, ValueError
+            For a parameter that makes no sense.
+        """
+        return tuple(
+            Part(block, operation)
+            for block, descriptor in enumerate(self._checked())
+            for operation in descriptor.operations()
+        )
+
+    def grid(self, image_shape: tuple[int, int], stride: int) -> Grid:
+        """The positions that are looked at.
+
+        Parameters
+        ----------
+        image_shape : (H, W) of int
+        stride : int
+
+        Returns
+        -------
+        Grid
+
+        Raises
+        ------
+        ValueError
+            If the descriptors look at different ones.
+        """
+        grids = [descriptor.grid(image_shape, stride) for descriptor in self._checked()]
+        for k, grid in enumerate(grids):
+            if grid != grids[0]:
+                raise ValueError(
+                    f"`descriptor` is a list of which number {k} has {grid.shape} grid points from "
+                    f"{grid.first} on, number 0 has {grids[0].shape} from {grids[0].first} on; the same "
+                    "are needed, as border='full' gives"
+                )
+        return grids[0]
+
+    def transform(self, image: Any, stride: int = 5, mask: Any = None, device: Any = "auto") -> Descriptors:
+        """All values at every grid point.
+
+        Parameters
+        ----------
+        image : (H, W) array_like
+        stride : int
+            Distance of grid points in pixels.
+        mask : (H, W) array_like of bool, optional
+            True where a pixel may be used.
+        device : {"auto", "cpu", "cuda", "cuda:i"}
+
+        Returns
+        -------
+        Descriptors
+            With values (N, h, w) float32 that live where `image` lives, and as ``descriptor`` this one with
+            its weights.
+
+        Raises
+        ------
+        TypeError, ValueError, gpuseg.DeviceError
+            As `gpuseg.LocalCorrelationMap.transform`.
+        """
+        image = check_image(image)
+        mask = check_mask(mask, image.shape)
+        operations = self.operations()
+        grid = self.grid(image.shape, check_int(stride, "stride", 1))
+        where = resolve_device(device, image)
+        with where.current:
+            there = move(image, where)
+            hidden = None if mask is None else move(mask, where)
+            xp = namespace(there)
+            values = xp.empty((len(operations), *grid.shape), dtype=xp.float32)
+            weights, begin = [], 0
+            for k, descriptor in enumerate(self.descriptors):
+                block = descriptor.transform(there, stride, hidden, where)
+                weights.append(_weight(block) if self.weights is None else float(self.weights[k]))
+                end = begin + len(block.operations)
+                values[begin:end] = block.values * np.float32(weights[k])
+                begin = end
+        learnt = replace(self, weights=tuple(weights))
+        return Descriptors(values, operations, grid, block.usable, learnt).on(home_of(image))
+
+    def _checked(self) -> tuple[Any, ...]:
+        if not isinstance(self.descriptors, tuple) or not self.descriptors:
+            raise ValueError(f"`descriptor` is {self.descriptors!r}; at least one descriptor is needed")
+        if self.weights is not None:
+            if len(self.weights) != len(self.descriptors):
+                raise ValueError(
+                    f"`weights` has {len(self.weights)} entries; one for each of the "
+                    f"{len(self.descriptors)} descriptors is needed"
+                )
+            if not all(np.isfinite(weight) and weight >= 0 for weight in self.weights):
+                raise ValueError(f"`weights` is {self.weights!r}; finite numbers of at least 0 are needed")
+        return self.descriptors
+
+
+def _weight(block: Descriptors) -> float:
+    """One over the root of the largest principal variance of a block's values, 0 if nothing varies."""
+    samples = block.samples()
+    xp, engine = namespace(samples), engine_for(home_of(samples))
+    step = max(1, -(-samples.shape[0] // ENOUGH_SAMPLES))
+    samples = xp.asarray(samples[::step, :], copy=True)
+    centred = samples - xp.mean(samples, axis=0)[None, :]
+    deviation = xp.sqrt(xp.mean(centred * centred, axis=0))
+    if not bool(xp.any(deviation > 0)):
+        return 0.0
+    # power iteration; its error is second order in that of the axis, so few rounds do
+    axis = deviation
+    with engine.one_blas_thread():
+        for _ in range(ROUNDS):
+            axis = axis / xp.sqrt(xp.sum(axis * axis))
+            axis = (centred @ axis) @ centred / centred.shape[0]
+        return float(xp.sum(axis * axis)) ** -0.25
+
+
+ENOUGH_SAMPLES = 1 << 12
+"""Grid points from which the spread of a block is found, evenly spaced."""
+
+ROUNDS = 30

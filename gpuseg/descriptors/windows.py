@@ -1,0 +1,193 @@
+"""What descriptors of the window around every grid point share: gathering, masks, borders, batches."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gpuseg.arrays import home_of, move, namespace, resolve_device
+from gpuseg.checks import check_choice, check_image, check_int, check_mask, check_radius
+from gpuseg.constants import FLAT_VARIANCE, VALID_FRACTION
+from gpuseg.descriptors.base import BORDERS, Descriptors, place_grid, prepare, usable_points
+from gpuseg.engines import engine_for
+from gpuseg.grid import Grid
+
+__all__ = ["Windows", "describe_windows", "window_grid"]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Some of the windows of an image, those around h x w neighbouring grid points.
+
+    Parameters
+    ----------
+    pixels : (h, w, p, q) float32 array
+        In standard deviations of the image from its mean; anything where a pixel is not valid.
+    values : (h, w, p, q) float32 array
+        The same less the mean of the window's valid pixels, 0 where a pixel is not valid (so that it counts
+        as the mean). Exactly 0 in a flat window.
+    mean : (h, w) float32 array
+    variance : (h, w) float32 array
+        Over the valid pixels, exactly 0 in a flat window.
+    count : (h, w) float32 array
+        Number of valid pixels, at least 1.
+    inside : (h, w, p, q) float32 array or None
+        1 where a pixel is valid, else 0; None where all are.
+    """
+
+    pixels: Any
+    values: Any
+    mean: Any
+    variance: Any
+    count: Any
+    inside: Any
+
+
+def window_grid(descriptor: Any, image_shape: tuple[int, int], stride: int) -> Grid:
+    """Where a descriptor of windows looks at an image.
+
+    Parameters
+    ----------
+    descriptor : descriptor
+        With ``window_radius`` and ``border``.
+    image_shape : (H, W) of int
+    stride : int
+
+    Returns
+    -------
+    Grid
+    """
+    border = check_choice(descriptor.border, "border", BORDERS)
+    radius = check_radius(descriptor.window_radius, "window_radius")
+    return place_grid(image_shape, stride, radius, border, "window_radius")
+
+
+def describe_windows(
+    descriptor: Any,
+    measure: Callable[[Any, Any, Any], Callable[[Windows], Any]],
+    image: Any,
+    stride: int,
+    mask: Any,
+    device: Any,
+) -> Descriptors:
+    """Measure the window around every grid point.
+
+    Parameters
+    ----------
+    descriptor : descriptor
+        With ``window_radius``, ``border`` and ``operations()`` (N).
+    measure : callable
+        Of the image (H, W), its valid pixels (or None) and the namespace; gives a function of `Windows`
+        around (h, w) grid points whose result is (h, w, N).
+    image, stride, mask, device
+        As in `gpuseg.LocalCorrelationMap.transform`.
+
+    Returns
+    -------
+    Descriptors
+        Missing where fewer than half of a window's pixels are valid, and then the nearest grid point's.
+    """
+    image = check_image(image)
+    mask = check_mask(mask, image.shape)
+    stride = check_int(stride, "stride", 1)
+    operations = descriptor.operations()
+    grid = window_grid(descriptor, image.shape, stride)
+    where = resolve_device(device, image)
+    with where.current:
+        pixels, valid = prepare(image, mask, where)
+        function = measure(move(image, where), valid, namespace(pixels))
+        values = _measure(function, pixels, valid, grid, descriptor.window_radius, len(operations))
+        usable = usable_points(pixels, valid, grid)
+        if descriptor.border == "full" or valid is not None:
+            alone = np.full(len(operations), -1, np.int64)
+            values = engine_for(where).fill_missing(values, alone, usable)
+    return Descriptors(values, operations, grid, usable).on(home_of(image))
+
+
+def _measure(
+    function: Callable[[Windows], Any], pixels: Any, valid: Any, grid: Grid, window_radius: Any, n: int
+) -> Any:
+    """Values (N, h, w) of all grid points, NaN where missing, some windows at a time."""
+    xp, engine = namespace(pixels), engine_for(home_of(pixels))
+    radius = check_radius(window_radius, "window_radius")
+    size = (2 * radius[0] + 1) * (2 * radius[1] + 1)
+    values = xp.empty((n, *grid.shape), dtype=xp.float32)
+
+    def run(part: tuple[slice, slice]) -> None:
+        windows = _gather(pixels, valid, grid, radius, part)
+        found = xp.astype(function(windows), xp.float32)
+        missing = windows.count < VALID_FRACTION * size
+        if bool(xp.any(missing)):
+            found = xp.where(missing[..., None], xp.asarray(xp.nan, dtype=xp.float32), found)
+        values[:, part[0], part[1]] = xp.permute_dims(found, (2, 0, 1))
+
+    engine.each(run, list(_parts(grid.shape, max(1, engine.WINDOW_PIXELS_AT_A_TIME // size))))
+    return values
+
+
+def _parts(shape: tuple[int, int], at_a_time: int) -> Iterator[tuple[slice, slice]]:
+    """Rectangles of at most so many grid points."""
+    width = min(shape[1], at_a_time)
+    height = at_a_time // width
+    steps = [
+        [slice(a, min(a + step, n)) for a in range(0, n, step)]
+        for n, step in zip(shape, (height, width), strict=True)
+    ]
+    return itertools.product(*steps)
+
+
+def _gather(
+    pixels: Any, valid: Any, grid: Grid, radius: tuple[int, int], part: tuple[slice, slice]
+) -> Windows:
+    xp = namespace(pixels)
+    places = [
+        np.add.outer(positions[span], np.arange(-r, r + 1))
+        for positions, span, r in zip((grid.rows, grid.cols), part, radius, strict=True)
+    ]
+    here = [(place >= 0) & (place < n) for place, n in zip(places, grid.image_shape, strict=True)]
+    index = [
+        xp.asarray(place.clip(0, n - 1).ravel()) for place, n in zip(places, grid.image_shape, strict=True)
+    ]
+    (h, p), (w, q) = places[0].shape, places[1].shape
+
+    def windows_of(plane: Any) -> Any:
+        chosen = xp.take(xp.take(plane, index[0], axis=0), index[1], axis=1)
+        return xp.permute_dims(xp.reshape(chosen, (h, p, w, q)), (0, 2, 1, 3))
+
+    inside = None
+    if not all(bool(side.all()) for side in here):
+        rows, cols = (xp.astype(xp.asarray(side), xp.float32) for side in here)
+        inside = rows[:, None, :, None] * cols[None, :, None, :]
+    if valid is not None:
+        weight = xp.astype(windows_of(valid), xp.float32)
+        inside = weight if inside is None else inside * weight
+    return _centred(windows_of(pixels), inside)
+
+
+def _centred(pixels: Any, inside: Any) -> Windows:
+    xp = namespace(pixels)
+    window = (-2, -1)
+
+    def only_valid(values: Any) -> Any:
+        return values if inside is None else values * inside
+
+    if inside is None:
+        count = xp.full(pixels.shape[:2], math.prod(pixels.shape[2:]), dtype=xp.float32)
+    else:
+        count = xp.clip(xp.sum(inside, axis=window), 1, None)
+    mean = xp.sum(only_valid(pixels), axis=window) / count
+    values = only_valid(pixels - mean[..., None, None])
+    # what the rounding of the mean left over, where the level is high against the contrast
+    rest = xp.sum(values, axis=window) / count
+    values = only_valid(values - rest[..., None, None])
+    variance = xp.sum(values * values, axis=window) / count
+    flat = variance <= FLAT_VARIANCE
+    if bool(xp.any(flat)):
+        values = xp.where(flat[..., None, None], xp.zeros_like(values), values)
+        variance = xp.where(flat, xp.zeros_like(variance), variance)
+    return Windows(pixels, values, mean + rest, variance, count, inside)

@@ -18,36 +18,49 @@ from gpuseg.symmetry import Translation
 if TYPE_CHECKING:
     from gpuseg import io, plot, synthetic
     from gpuseg.segmenter import Segmenter
+    from gpuseg.series import SeriesError, iterate_series, segment_series
+    from gpuseg.series_results import FrameSegmentation, SeriesSegmentation
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Descriptors",
     "DeviceError",
+    "FrameSegmentation",
     "Grid",
     "LocalCorrelationMap",
     "PreselectedTranslations",
     "Segmentation",
     "SegmentationModel",
     "Segmenter",
+    "SeriesError",
+    "SeriesSegmentation",
     "Translation",
     "io",
+    "iterate_series",
     "plot",
     "segment",
+    "segment_series",
     "synthetic",
 ]
 
 # imported when first asked for, so that `import gpuseg` stays fast
 _MODULES = ("io", "plot", "synthetic")
+_NAMES = {
+    "Segmenter": "segmenter",
+    "FrameSegmentation": "series_results",
+    "SeriesSegmentation": "series_results",
+    "SeriesError": "series",
+    "iterate_series": "series",
+    "segment_series": "series",
+}
 
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(f"gpuseg.{name}")
-    if name == "Segmenter":
-        from gpuseg.segmenter import Segmenter
-
-        return Segmenter
+    if name in _NAMES:
+        return getattr(importlib.import_module(f"gpuseg.{_NAMES[name]}"), name)
     raise AttributeError(f"module 'gpuseg' has no attribute {name!r}")
 
 

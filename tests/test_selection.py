@@ -9,6 +9,7 @@ import gpuseg
 from gpuseg import LocalCorrelationMap, PreselectedTranslations, SegmentationModel
 from gpuseg.segmentation import segment_together
 from tests.test_segmentation import FAST, uneven_bicrystal
+from tests.tolerances import TOLERANCE
 
 N_PATTERNS = 2
 
@@ -130,3 +131,18 @@ def test_a_descriptor_must_know_how_to_keep_some():
     whole = gpuseg.segment(uneven_bicrystal().image, descriptor=Whole(), random_state=0, device="cpu")
     with pytest.raises(TypeError, match="Whole cannot score only some of its operations"):
         whole.select(3)
+
+
+def test_every_kind_of_array_is_selected_from_alike(segmentation, device_space):
+    """Also with a point that has no pattern."""
+    found = segmentation.descriptors
+    points = segmentation.point_labels.copy()
+    points[0, 0] = -1
+    there = dataclasses.replace(found, values=device_space(found.values), usable=device_space(found.usable))
+    wanted = segmentation.model.select(6, found, points)
+    model = segmentation.model.select(6, there, device_space(points))
+    assert model.descriptor == wanted.descriptor
+    assert model.accuracy == pytest.approx(wanted.accuracy, abs=2 / points.size)
+    np.testing.assert_allclose(
+        model.cluster_centers, wanted.cluster_centers, atol=TOLERANCE["pca", "components"]
+    )

@@ -38,7 +38,7 @@ STRANGE = 0.7
 """A frame whose mean certainty is below this share of what is typical shows something else than was learnt.
 
 Measured on bicrystals: frames of a moving boundary keep 0.98 of it, other lattices and orientations, noise
-and ramps 0.02 to 0.54.
+and ramps 0.01 to 0.54.
 """
 
 

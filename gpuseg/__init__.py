@@ -26,6 +26,8 @@ from gpuseg.symmetry import Feature, Part, Translation
 if TYPE_CHECKING:
     from gpuseg import io, plot, synthetic
     from gpuseg.segmenter import Segmenter
+    from gpuseg.series import SeriesError, iterate_series, segment_series
+    from gpuseg.series_results import FrameSegmentation, SeriesSegmentation
 
 __version__ = "0.1.0"
 
@@ -33,6 +35,7 @@ __all__ = [
     "Descriptors",
     "DeviceError",
     "Feature",
+    "FrameSegmentation",
     "Fusion",
     "Grid",
     "Histogram",
@@ -44,24 +47,34 @@ __all__ = [
     "Segmentation",
     "SegmentationModel",
     "Segmenter",
+    "SeriesError",
+    "SeriesSegmentation",
     "Translation",
     "io",
+    "iterate_series",
     "plot",
     "segment",
+    "segment_series",
     "synthetic",
 ]
 
 # imported when first asked for, so that `import gpuseg` stays fast
 _MODULES = ("io", "plot", "synthetic")
+_NAMES = {
+    "Segmenter": "segmenter",
+    "FrameSegmentation": "series_results",
+    "SeriesSegmentation": "series_results",
+    "SeriesError": "series",
+    "iterate_series": "series",
+    "segment_series": "series",
+}
 
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(f"gpuseg.{name}")
-    if name == "Segmenter":
-        from gpuseg.segmenter import Segmenter
-
-        return Segmenter
+    if name in _NAMES:
+        return getattr(importlib.import_module(f"gpuseg.{_NAMES[name]}"), name)
     raise AttributeError(f"module 'gpuseg' has no attribute {name!r}")
 
 

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gpuseg.cli_values import Components, FrameNumbers, Radius
+
 if TYPE_CHECKING:
     from gpuseg.io import Image
     from gpuseg.segmentation import Segmentation
@@ -32,6 +34,8 @@ PATIENCE = 1.0
 # Fitted to the peak memory of `segment` for 512 to 2048 pixels and 81 to 1681 translations, good to a third:
 # float32 scores and what the PCA needs beside them; images, labels and certainty.
 BYTES_PER_SCORE, BYTES_PER_PIXEL = 7, 20
+
+FLAGS_SHOWN = 10
 
 DEMO_FOLDER = "gpuseg-demo"
 DEMO_SOURCE = "gpuseg demo"
@@ -124,34 +128,6 @@ class _Verbosity:
 # --- kinds of option values ---------------------------------------------------------------------------------
 
 
-class _Radius(click.ParamType):
-    name = "PIXELS"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if not isinstance(value, str):
-            return value
-        parts = value.split(",")
-        if len(parts) > 2 or not all(part.strip().lstrip("-").isdecimal() for part in parts):
-            self.fail(
-                f"{value!r} is not a radius; whole pixels such as 20, or ROWS,COLS such as 20,15 are wanted",
-                param,
-                ctx,
-            )
-        return int(parts[0]) if len(parts) == 1 else (int(parts[0]), int(parts[1]))
-
-
-class _Components(click.ParamType):
-    name = "NUMBER"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        try:
-            return int(value) if str(value).lstrip("-").isdecimal() else float(value)
-        except ValueError:
-            self.fail(
-                f"{value!r}: a number such as 5, or a share of the variance such as 0.9 is wanted", param, ctx
-            )
-
-
 PATH = click.Path(path_type=Path)
 
 
@@ -194,15 +170,15 @@ reading_options = _together(
 # Without defaults of their own: what is not given is the library's affair.
 descriptor_options = _together(
     _option("--descriptor", metavar="NAME", help="Name of the descriptor.  [local-correlation-map]"),
-    _option("--patch-radius", type=_Radius(), help="Half size of the compared patches.  [20]"),
-    _option("--window-radius", type=_Radius(), help="Half size of the shift window.  [20]"),
+    _option("--patch-radius", type=Radius(), help="Half size of the compared patches.  [20]"),
+    _option("--window-radius", type=Radius(), help="Half size of the shift window.  [20]"),
     _option("--max-num-points", type=int, help="Most translations in the window.  [100]"),
     _option("--method", metavar="NAME", help="auto, direct, fft or box: the same scores.  [auto]"),
     _option("--border", metavar="NAME", help="full, or valid: only where all lies inside.  [full]"),
     _option("--stride", default=5, help="Distance of the scored pixels."),
 )
 pipeline_options = _together(
-    _option("--n-components", type=_Components(), default=5, help="PCA: how many, or variance such as 0.9."),
+    _option("--n-components", type=Components(), default=5, help="PCA: how many, or variance such as 0.9."),
     _option("--no-upsampling", is_flag=True, help="One label per scored pixel instead of every pixel."),
     _option("--random-state", type=int, help="The same number gives the same labels."),
     _option("--mask", type=PATH, help="Image of the same size; only where it is not 0."),
@@ -222,6 +198,7 @@ def _examples(*lines: str) -> str:
     epilog=_examples(
         "gpuseg demo                          try it on a made image with known truth",
         "gpuseg segment image.dm3 -n 2 -o out/",
+        "gpuseg series movie.tif -n 2 -o out/ every frame, with patterns learnt from the first",
         "gpuseg info image.dm3                size, calibration and cost, without computing",
         "gpuseg devices                       which GPU would be used, or why none",
     ),
@@ -379,6 +356,81 @@ def _progress(text: str, verbosity: _Verbosity) -> Iterator[None]:
     finally:
         done.set()
         clock.join()
+
+
+# --- series -------------------------------------------------------------------------------------------------
+
+
+@cli.command(
+    epilog=_examples(
+        "gpuseg series movie.tif -n 2 -o out/",
+        "gpuseg series frames/ -n 3 --fit-frames 2 --n-operations 50 -o out/",
+        "gpuseg series movie.npz --dataset frames --fit-frames 0,40,80 -o out/ --force",
+    )
+)
+@click.argument("frames", type=PATH)
+@_option("-n", "--n-patterns", default=2, help="Kinds of regions to find.")
+@_option("-o", "--output", type=PATH, help="Folder of the result.  [FRAMES-gpuseg]")
+@_option("--fit-frames", type=FrameNumbers(), default="1", help="Learn from so many; 0,40 = from those two.")
+@_option("--n-operations", type=int, help="Label by the best so many operations only: faster.  [all]")
+@descriptor_options
+@pipeline_options
+@device_option
+@_option("--dataset", metavar="NAME", help="Name or number of the stack in a file with several.")
+@_option("--bin", "bin_factor", default=1, help="Average this many pixels in both directions first.")
+@force_option
+@verbosity_options
+@click.pass_obj
+def series(
+    verbosity: _Verbosity, frames: Path, output: Path | None, mask: Path | None, dataset: str | None,
+    bin_factor: int, no_upsampling: bool, **options: Any,
+) -> None:  # fmt: skip
+    """Label every frame of FRAMES, a stack or a folder, with patterns learnt from the first.
+
+    Writes labels.tif (0 is masked or a dead frame, 1 the smallest pattern, ...), frames.csv, model.npz and
+    summary.json. Started again after an interruption, it goes on where it stopped.
+    """
+    import gpuseg
+    from gpuseg.frames import open_frames
+    from gpuseg.io import read_image
+    from gpuseg.series_writer import SERIES_FILES
+
+    folder = output or Path(f"{frames.stem}-gpuseg")
+    source = open_frames(frames, dataset=dataset).binned(bin_factor)
+    valid = None
+    if mask is not None:
+        used = read_image(mask)
+        valid = replace(used, data=used.data != 0).binned(bin_factor).data == 1
+    with _frame_bar(frames.name, source.length, verbosity) as count:
+        result = gpuseg.segment_series(
+            source, mask=valid, upsampling=not no_upsampling, out=folder, callback=count,
+            **_with_descriptor(options),
+        )  # fmt: skip
+    flagged = result.frames_flagged
+    verbosity.say(f"{frames.name}: {len(result)} frames, {len(flagged)} flagged, {result.seconds:.2f} s")
+    for number, why in list(flagged.items())[:FLAGS_SHOWN]:
+        verbosity.say(f"frame {number}: {why}")
+    if len(flagged) > FLAGS_SHOWN:
+        verbosity.say(f"... and {len(flagged) - FLAGS_SHOWN} more: see frames.csv")
+    verbosity.say(f"written to {folder}{os.sep}: {', '.join(SERIES_FILES)}")
+
+
+@contextmanager
+def _frame_bar(name: str, length: int | None, verbosity: _Verbosity) -> Iterator[Callable[[Any], Any] | None]:
+    """What to call with every frame; shows on a terminal how many are done, and frames per second."""
+    if verbosity.level < 0 or not sys.stderr.isatty():
+        yield None
+        return
+    from tqdm import tqdm
+
+    with tqdm(desc=name, total=length, unit="frame", delay=PATIENCE) as bar:
+
+        def count(frame: Any) -> None:
+            if not bar.n:  # frames of an earlier run do not count for the speed
+                bar.n = bar.initial = bar.last_print_n = frame.index
+            bar.update()
+
+        yield count
 
 
 # --- demo ---------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import secrets
 import shutil
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from importlib import import_module, metadata
@@ -31,9 +31,11 @@ __all__ = [
     "Image",
     "ReadError",
     "existing_results",
+    "open_stack",
     "read_image",
     "save_segmentation",
     "write_json",
+    "write_label_stack",
     "write_labels",
     "write_map",
     "write_png",
@@ -52,6 +54,8 @@ LARGEST_TAGGED_PIXEL = 1e3
 
 # Two pixel sizes that differ by less are one: the sides of a scan are calibrated to about this.
 SQUARE_TOLERANCE = 0.01
+
+LARGEST_IMAGEJ = 2**32 - 2**20  # bytes
 
 # Bytes. Larger files are read lazily: picking one picture out of a 4D data set must not load all of it.
 LAZY_SIZE = 256 * 2**20
@@ -182,14 +186,14 @@ def read_image(
         and neither `dataset` nor `frame` to choose one.
     """
     path = Path(path)
-    _check_file(path)
+    check_file(path)
     read = _reader(path)
-    with _broken_files_are_read_errors(path):
+    with broken_files_are_read_errors(path):
         datasets = read(path)
     chosen = _choose_dataset(path, datasets, dataset)
     frame = _choose_frame(path, chosen, frame)
-    with _broken_files_are_read_errors(path):
-        data = _grey(path, np.array(chosen.load(frame), order="C"))  # a copy: no file stays mapped
+    with broken_files_are_read_errors(path):
+        data = grey(path, np.array(chosen.load(frame), order="C"))  # a copy: no file stays mapped
     _check_image(path, data)
     pixel_size, unit = _square_pixel(path, chosen)
     several = len(datasets) > 1
@@ -206,7 +210,57 @@ def read_image(
     )
 
 
-def _check_file(path: Path) -> None:
+def open_stack(
+    path: Path, dataset: str | int | None = None
+) -> tuple[int, Callable[[int], np.ndarray], float | None, str | None]:
+    """A stack of frames, read one by one.
+
+    Parameters
+    ----------
+    path : path
+        Of a file that `read_image` reads.
+    dataset : str or int, optional
+        Name or number of the data set in a file with several; not needed where only one is a stack.
+
+    Returns
+    -------
+    length : int
+    load : callable
+        Frame number -> (H, W) array.
+    pixel_size, unit : float and str, or None
+
+    Raises
+    ------
+    FileNotFoundError, IsADirectoryError, PermissionError, ReadError
+        As `read_image`; also for a file with one frame.
+    """
+    check_file(path)
+    with broken_files_are_read_errors(path):
+        datasets = _reader(path)(path)
+    stacks = [each for each in datasets if each.frames is not None]
+    chosen = stacks[0] if dataset is None and len(stacks) == 1 else _choose_dataset(path, datasets, dataset)
+    length = chosen.frames
+    if length is None:
+        raise ReadError(f"'{path}' holds a single picture {_size(chosen.shape)}; a stack (T, H, W) is wanted")
+
+    def load(frame: int) -> np.ndarray:
+        with broken_files_are_read_errors(path):
+            return grey(path, np.array(chosen.load(frame), order="C"))
+
+    return (length, load, *_square_pixel(path, chosen))
+
+
+def check_file(path: Path) -> None:
+    """Refuse what is no file with something in it.
+
+    Parameters
+    ----------
+    path : path
+
+    Raises
+    ------
+    FileNotFoundError, IsADirectoryError, PermissionError, ReadError
+    """
     is_store = path.suffix.lower() == ".zspy"  # the one format that is a folder
     if path.is_dir() and not is_store:
         raise IsADirectoryError(f"'{path}' is a folder; the path of one image file is wanted")
@@ -229,8 +283,14 @@ def _reader(path: Path) -> Callable[[Path], list[_Dataset]]:
 
 
 @contextmanager
-def _broken_files_are_read_errors(path: Path) -> Iterator[None]:
-    """Broken files make readers raise anything (struct.error, KeyError, zlib.error); users get one kind."""
+def broken_files_are_read_errors(path: Path) -> Iterator[None]:
+    """Broken files make readers raise anything (struct.error, KeyError, zlib.error); users get one kind.
+
+    Parameters
+    ----------
+    path : path
+        For the message.
+    """
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -289,8 +349,24 @@ def _size(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape)) or "a single number"
 
 
-def _grey(path: Path, data: np.ndarray) -> np.ndarray:
-    """(H, W) of (H, W) or (H, W, S) with equal channels S = 1, grey + alpha, RGB or RGB + alpha."""
+def grey(path: Path, data: np.ndarray) -> np.ndarray:
+    """(H, W) of (H, W) or (H, W, S) with equal channels S = 1, grey + alpha, RGB or RGB + alpha.
+
+    Parameters
+    ----------
+    path : path
+        For the message.
+    data : (H, W) or (H, W, S) array
+
+    Returns
+    -------
+    (H, W) array
+
+    Raises
+    ------
+    ReadError
+        If the channels differ or the picture is partly transparent.
+    """
     if data.ndim == 2:
         return data
     if data.shape[2] in (2, 4):
@@ -439,15 +515,25 @@ def _tiff_dataset(
             series = tif.series[index]
             page = series.pages[frame or 0] if len(series.pages) == frames else None
             if page is not None:  # only this page is read
-                return _tiff_page(path, page)
+                return tiff_page(path, page)
             return series.asarray().transpose(stacked + plane).reshape(frames, *shape)[frame or 0]
 
     layout = "T" * bool(stacked) + "YXS"[: len(plane)]
     return _Dataset(name, (frames,) * bool(stacked) + shape, layout, load, pixel, unit)
 
 
-def _tiff_page(path: Path, page: Any) -> np.ndarray:
-    """(H, W) or (H, W, S) of one page."""
+def tiff_page(path: Path, page: Any) -> np.ndarray:
+    """The pixels of one page of a TIFF file.
+
+    Parameters
+    ----------
+    path : path
+    page : tifffile.TiffPage or tifffile.TiffFrame
+
+    Returns
+    -------
+    (H, W) or (H, W, S) array
+    """
     try:
         data = page.asarray()
     except ValueError as error:
@@ -675,12 +761,40 @@ def write_map(
     _write_tiff(path, values.astype(np.float32), pixel_size, unit)
 
 
+def write_label_stack(
+    path: str | os.PathLike[str], frames: Iterable[np.ndarray], shape: tuple[int, int, int], number: Any,
+    pixel_size: float | None = None, unit: str | None = None,
+) -> None:  # fmt: skip
+    """Write the labels of a series as a TIFF stack, frame by frame; the rest as `write_labels`.
+
+    Parameters
+    ----------
+    path : path
+        Of the .tif file.
+    frames : iterable of (H, W) array of uint8 or uint16
+        0 = masked or passed over, k + 1 = pattern k.
+    shape : (T, H, W)
+        Of all of them together.
+    number : dtype
+        Of the file.
+    pixel_size, unit : float and str, optional
+        Length of a pixel.
+
+    Raises
+    ------
+    ValueError, OSError
+        As `write_labels`.
+    """
+    _write_tiff(path, iter(frames), pixel_size, unit, shape=shape, dtype=np.dtype(number))
+
+
 def _write_tiff(
-    path: str | os.PathLike[str], data: np.ndarray, pixel_size: float | None, unit: str | None
+    path: str | os.PathLike[str], data: Any, pixel_size: float | None, unit: str | None, **layout: Any
 ) -> None:
     import tifffile
 
-    resolution, about = None, {}
+    about: dict[str, Any] = {"axes": "TYX"} if layout else {}
+    resolution = None
     if pixel_size is not None:
         size = float(pixel_size)
         if not 0 < size < math.inf:
@@ -688,9 +802,12 @@ def _write_tiff(
                 f"`pixel_size` is {pixel_size}; a positive number is wanted, or None if it is not known"
             )
         ascii_unit = (unit or "nm").replace("µ", "u").replace("μ", "u").replace("Å", "angstrom")
-        resolution, about = (1 / size, 1 / size), {"unit": ascii_unit}
+        resolution, about = (1 / size, 1 / size), {**about, "unit": ascii_unit}
+    # what ImageJ reads must be smaller than 4 GB
+    large = bool(layout) and math.prod(layout["shape"]) * layout["dtype"].itemsize > LARGEST_IMAGEJ
+    kind = {"bigtiff": True} if large else {"imagej": True}
     with _aside(Path(path)) as aside:
-        tifffile.imwrite(aside, data, imagej=True, resolution=resolution, metadata=about)
+        tifffile.imwrite(aside, data, **kind, resolution=resolution, metadata=about, **layout)
 
 
 def write_png(path: str | os.PathLike[str], picture: np.ndarray) -> None:
@@ -800,7 +917,7 @@ def save_segmentation(
         If the folder cannot be made or written to.
     """
     folder = Path(folder)
-    made = _make_folder(folder)
+    made = make_folder(folder)
     aside = folder / f".gpuseg-{secrets.token_hex(4)}"
     try:
         aside.mkdir()
@@ -821,8 +938,22 @@ def save_segmentation(
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def _make_folder(folder: Path) -> list[Path]:
-    """Make the folder and its parents; what was made, innermost first."""
+def make_folder(folder: Path) -> list[Path]:
+    """Make a folder and its parents.
+
+    Parameters
+    ----------
+    folder : path
+
+    Returns
+    -------
+    list of pathlib.Path
+        What was made, innermost first.
+
+    Raises
+    ------
+    NotADirectoryError, OSError
+    """
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"'{folder}' is a file; a folder for the results is wanted")
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
@@ -881,11 +1012,17 @@ def _summary(
         "device": segmentation.device,
         "seconds": dict(segmentation.timings),
         "parameters": segmentation.parameters,
-        "versions": _versions(),
+        "versions": versions(),
     }
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that a result depends on.
+
+    Returns
+    -------
+    dict
+    """
     names = ["gpuseg", "numpy", "scipy", "scikit-learn", "numba", "tifffile", "pillow"]
     names += [each for each in ("cupy", "cuml") if each in sys.modules]
     found = {"python": platform.python_version(), "platform": platform.platform()}

@@ -5,9 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,13 +14,15 @@ import numpy as np
 
 from gpuseg.arrays import Device, home_of, move, namespace, resolve_device, to_numpy
 from gpuseg.checks import check_image, check_int, check_mask
-from gpuseg.clustering import KMeans, certainty, check_random_state, sizes, squared_distances
-from gpuseg.decomposition import PCA, check_n_components, project
+from gpuseg.clustering import certainty, check_random_state, sizes, squared_distances
+from gpuseg.decomposition import check_n_components
 from gpuseg.descriptors import Descriptors, as_descriptor
 from gpuseg.descriptors.base import valid_pixels
 from gpuseg.descriptors.choice import describe, from_description
 from gpuseg.grid import Grid
+from gpuseg.selection import select_operations
 from gpuseg.separability import separability
+from gpuseg.stages import Stopwatch, learn, project_points
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -183,6 +183,20 @@ class Segmentation:
             for k in range(self.n_patterns)
         ]
 
+    def select(self, n_operations: int) -> SegmentationModel:
+        """A fast model of the operations that tell the patterns apart best; see `SegmentationModel.select`.
+
+        Parameters
+        ----------
+        n_operations : int
+            From 1 to the number of operations.
+
+        Returns
+        -------
+        SegmentationModel
+        """
+        return self.model.select(n_operations, self)
+
     def __repr__(self) -> str:
         shares = ", ".join(f"{share:.1%}" for share in self.area_fractions)
         rows, cols = self.image.shape
@@ -214,6 +228,11 @@ class SegmentationModel:
         In the order of the labels.
     upsampling : bool
         Whether labels are given to pixels or to grid points.
+    typical_certainty : float, optional
+        Mean certainty of the grid points fitted on; an image far below it shows something else.
+    accuracy : float, optional
+        Of a model made by `select`: share of the grid points it was made from that it labels as all
+        operations do.
     """
 
     descriptor: Any
@@ -223,6 +242,8 @@ class SegmentationModel:
     explained_variance_ratio: np.ndarray
     cluster_centers: np.ndarray
     upsampling: bool = True
+    typical_certainty: float | None = None
+    accuracy: float | None = None
 
     def predict(self, image: Any, mask: Any = None, device: Any = "auto") -> Segmentation:
         """Label an image with the patterns of the model.
@@ -245,14 +266,50 @@ class SegmentationModel:
             As `gpuseg.segment`.
         """
         image, mask, where = _check_input(image, mask, device)
-        clock = _Stopwatch(where)
+        clock = Stopwatch(where)
         with where.current:
             with clock("descriptors"):
                 descriptors = _describe(self.descriptor, image, self.stride, mask, where)
             with clock("decomposition"):
                 mean, axes = move(self.mean, where), move(self.components, where)
-                components = _project(descriptors, mean, axes)
+                components = project_points(descriptors, mean, axes)
             return _label(self, image, mask, descriptors, components, clock, self._parameters())
+
+    def select(self, n_operations: int, labelled: Any, labels: Any = None) -> SegmentationModel:
+        """Keep the operations of largest Fisher separability (paper, eq. 4): a fast model for series.
+
+        Parameters
+        ----------
+        n_operations : int
+            How many, from 1 to the number of operations.
+        labelled : Segmentation, Descriptors, or a sequence of one of them
+            What this model labelled, with all its operations; several are pooled.
+        labels : (h, w) array of int, or a sequence of them
+            With `Descriptors`: the pattern of every grid point, -1 for none.
+
+        Returns
+        -------
+        SegmentationModel
+            PCA and centres are those of the kept operations' scores, pattern by pattern, so that every
+            pattern keeps its label. `accuracy` tells how much was lost.
+
+        Raises
+        ------
+        TypeError
+            If the descriptor cannot score only some of its operations, or for something else than the above.
+        ValueError
+            If there are not that many operations, or a pattern has no grid point.
+        """
+        several = isinstance(labelled, list | tuple)
+        given = list(labelled) if several else [labelled]
+        if all(isinstance(each, Segmentation) for each in given) and labels is None:
+            return select_operations(
+                self,
+                n_operations,
+                [each.descriptors for each in given],
+                [each.point_labels for each in given],
+            )
+        return select_operations(self, n_operations, given, list(labels) if several else [labels])
 
     def _parameters(self) -> dict[str, Any]:
         return {
@@ -276,6 +333,8 @@ class SegmentationModel:
             "descriptor": describe(self.descriptor),
             "stride": self.stride,
             "upsampling": self.upsampling,
+            "typical_certainty": self.typical_certainty,
+            "accuracy": self.accuracy,
         }
         arrays = {name: getattr(self, name) for name in _ARRAYS}
         text = np.array(json.dumps(settings))  # before the file is opened: nothing is lost if it fails
@@ -311,7 +370,10 @@ class SegmentationModel:
             raise
         except Exception as error:  # zip, JSON and NumPy each have their own ways to call a file broken
             raise ValueError(f"{os.fspath(path)!r} is not a model saved by gpuseg ({error})") from error
-        return cls(descriptor, int(settings["stride"]), upsampling=bool(settings["upsampling"]), **content)
+        kept = {name: settings.get(name) for name in ("typical_certainty", "accuracy")}
+        return cls(
+            descriptor, int(settings["stride"]), upsampling=bool(settings["upsampling"]), **kept, **content
+        )
 
 
 _FORMAT = "gpuseg model 1"
@@ -382,54 +444,95 @@ def segment(
     >>> gpuseg.segment(picture.image, n_patterns=2, random_state=0).labels.shape
     (256, 256)
     """
+    return segment_together(
+        [image],
+        n_patterns,
+        descriptor=descriptor,
+        stride=stride,
+        n_components=n_components,
+        upsampling=upsampling,
+        sort_labels_by_pattern_size=sort_labels_by_pattern_size,
+        random_state=random_state,
+        mask=mask,
+        device=device,
+    )[0]
+
+
+def segment_together(
+    images: Sequence[Any],
+    n_patterns: int,
+    *,
+    descriptor: Any,
+    stride: int,
+    n_components: int | float,
+    upsampling: bool,
+    sort_labels_by_pattern_size: bool,
+    random_state: Any,
+    mask: Any,
+    device: Any,
+) -> list[Segmentation]:
+    """Segment several images with one set of patterns, learnt from the descriptors of all of them.
+
+    Parameters
+    ----------
+    images : sequence of (H, W) array_like
+        At least one.
+    n_patterns, descriptor, stride, n_components, upsampling, sort_labels_by_pattern_size, random_state
+        As in `segment`.
+    device : {"auto", "cpu", "cuda", "cuda:i"}
+    mask : (H, W) array_like of bool or None
+        The same for all.
+
+    Returns
+    -------
+    list of Segmentation
+        One per image, all with the same model; `timings` are those of all images together.
+
+    Raises
+    ------
+    TypeError, ValueError, gpuseg.DeviceError
+        As `segment`.
+    """
     n_patterns = check_int(n_patterns, "n_patterns", 1)
     stride = check_int(stride, "stride", 1)
     check_n_components(n_components, 1, 1)
     seeds = check_random_state(random_state)
     descriptor = as_descriptor(descriptor)
-    image, mask, where = _check_input(image, mask, device)
-    clock = _Stopwatch(where)
+    inputs = [_check_input(image, mask, device) for image in images]
+    where = inputs[0][2]
+    clock = Stopwatch(where)
+    parameters = {
+        "n_patterns": n_patterns,
+        "descriptor": describe(descriptor),
+        "stride": stride,
+        "n_components": n_components.item() if isinstance(n_components, np.generic) else n_components,
+        "upsampling": bool(upsampling),
+        "sort_labels_by_pattern_size": bool(sort_labels_by_pattern_size),
+        "random_state": int(random_state) if isinstance(random_state, int | np.integer) else None,
+    }
     with where.current:
         with clock("descriptors"):
-            descriptors = _describe(descriptor, image, stride, mask, where)
-        samples = descriptors.samples()
-        if n_patterns > samples.shape[0]:
-            raise ValueError(
-                f"`n_patterns` is {n_patterns}; at most the number of usable grid points, "
-                f"{samples.shape[0]}, is needed; a smaller `stride` gives more"
-            )
-        with clock("decomposition"):
-            pca = PCA(n_components).fit(samples)
-            components = _project(descriptors, pca.mean_, pca.components_)
-        with clock("clustering"):
-            known = (
-                components
-                if samples.shape[0] == descriptors.grid.size
-                else components[_flat_usable(descriptors), :]
-            )
-            kmeans = KMeans(n_patterns, random_state=seeds).fit(known)
-            centers = to_numpy(kmeans.cluster_centers_)
-            if sort_labels_by_pattern_size:
-                centers = centers[np.argsort(sizes(kmeans.labels_, n_patterns), kind="stable")]
+            described, learnt = [], descriptor
+            for image, valid, _ in inputs:  # what is learnt from the first image holds for all
+                described.append(_describe(learnt, image, stride, valid, where))
+                learnt = described[-1].descriptor or learnt
+        pca, components, centers, typical = learn(
+            described, n_patterns, n_components, sort_labels_by_pattern_size, seeds, clock
+        )
         model = SegmentationModel(
-            descriptor=descriptors.descriptor or descriptor,
+            descriptor=learnt,
             stride=stride,
             mean=to_numpy(pca.mean_),
             components=to_numpy(pca.components_),
             explained_variance_ratio=to_numpy(pca.explained_variance_ratio_),
             cluster_centers=centers,
             upsampling=bool(upsampling),
+            typical_certainty=typical,
         )
-        parameters = {
-            "n_patterns": n_patterns,
-            "descriptor": describe(descriptor),
-            "stride": stride,
-            "n_components": n_components.item() if isinstance(n_components, np.generic) else n_components,
-            "upsampling": bool(upsampling),
-            "sort_labels_by_pattern_size": bool(sort_labels_by_pattern_size),
-            "random_state": int(random_state) if isinstance(random_state, int | np.integer) else None,
-        }
-        return _label(model, image, mask, descriptors, components, clock, parameters)
+        return [
+            _label(model, image, valid, each, projected, clock, dict(parameters))
+            for (image, valid, _), each, projected in zip(inputs, described, components, strict=True)
+        ]
 
 
 def _check_input(image: Any, mask: Any, device: Any) -> tuple[Any, Any, Device]:
@@ -442,26 +545,13 @@ def _describe(descriptor: Any, image: Any, stride: int, mask: Any, where: Device
     return descriptor.transform(move(image, where), stride=stride, mask=mask, device=where)
 
 
-def _flat_usable(descriptors: Descriptors) -> Any:
-    return namespace(descriptors.usable).reshape(descriptors.usable, (-1,))
-
-
-def _project(descriptors: Descriptors, mean: Any, axes: Any) -> Any:
-    """Components (S, K) of every grid point."""
-    values = descriptors.values
-    flat = namespace(values).reshape(values, (values.shape[0], -1))
-    if flat.shape[0] != axes.shape[1]:
-        raise ValueError(f"the model knows {axes.shape[1]} operations, the descriptor gave {flat.shape[0]}")
-    return project(flat.T, mean, axes)
-
-
 def _label(
     model: SegmentationModel,
     image: Any,
     mask: Any,
     descriptors: Descriptors,
     components: Any,
-    clock: _Stopwatch,
+    clock: Stopwatch,
     parameters: dict[str, Any],
 ) -> Segmentation:
     """Give every grid point and pixel its pattern."""
@@ -499,18 +589,3 @@ def _label(
         timings=clock.seconds,
         device=str(where),
     )
-
-
-class _Stopwatch:
-    """Seconds per stage; waits for the device at the end of each, or they would mean nothing."""
-
-    def __init__(self, device: Device) -> None:
-        self.device = device
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        begin = time.perf_counter()
-        yield
-        self.device.synchronize()
-        self.seconds[stage] = time.perf_counter() - begin

@@ -439,3 +439,56 @@ def test_options_reach_the_image():
 def test_bad_parameters_say_what_is_wrong(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+# ---- movies
+
+
+def test_the_boundary_of_a_movie_moves_at_its_speed():
+    movie = synthetic.boundary_movie((60, 90), n_frames=5, speed=3, random_state=0)
+    np.testing.assert_allclose(movie.boundary, [-6, -3, 0, 3, 6])
+    assert len(movie) == 5
+    for scene, position in zip(movie, movie.boundary, strict=True):
+        assert scene.image.shape == scene.truth.shape == (60, 90)
+        assert (scene.truth == 0).mean() * 90 == pytest.approx(45 + position, abs=0.6)
+    backwards = synthetic.boundary_movie((60, 90), n_frames=3, speed=-2, start=10, random_state=0)
+    np.testing.assert_allclose(backwards.boundary, [10, 8, 6])
+
+
+def test_the_crystals_of_a_movie_stand_still():
+    movie = synthetic.boundary_movie((60, 90), n_frames=9, speed=4, counts=None, random_state=3)
+    first, last = movie[0], movie[-1]
+    for grain in (0, 1):  # away from the boundary, in that grain in both
+        same = slice(0, 14) if grain == 0 else slice(77, 90)
+        np.testing.assert_array_equal(first.image[:, same], last.image[:, same])
+    assert not np.array_equal(first.image, last.image)
+
+
+def test_every_frame_has_its_own_noise_and_is_always_the_same():
+    movie = synthetic.boundary_movie((50, 50), n_frames=3, speed=0, random_state=5)
+    np.testing.assert_array_equal(movie[1].image, movie[-2].image)
+    np.testing.assert_array_equal(
+        movie[1].image, synthetic.boundary_movie((50, 50), n_frames=3, speed=0, random_state=5)[1].image
+    )
+    assert not np.array_equal(movie[0].image, movie[1].image)
+    assert movie[1].image.mean() == pytest.approx(20, rel=0.05)
+    assert "20 counts per pixel" in movie[1].description
+
+
+@pytest.mark.parametrize(("parameters", "message"), [
+    ({"n_frames": 0}, "`n_frames` is 0"),
+    ({"speed": math.inf}, "`speed` is inf"),
+    ({"speed": "fast"}, "`speed` is 'fast'"),
+    ({"start": math.nan}, "`start` is nan"),
+    ({"counts": 0}, "`counts` is 0"),
+    ({"period": -3}, "-3"),
+    ({"shape": (5,)}, "`shape` is"),
+])  # fmt: skip
+def test_bad_movies_are_refused(parameters, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        synthetic.boundary_movie(**parameters)
+
+
+def test_a_frame_that_is_not_there():
+    with pytest.raises(IndexError, match="frame 50 is asked for; the movie has 50, 0 to 49"):
+        synthetic.boundary_movie()[50]

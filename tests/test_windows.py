@@ -356,3 +356,15 @@ def test_wrong_parameters_are_told(name, image):
     descriptor, error, text = WRONG[name]
     with pytest.raises(error, match=text):
         gpuseg.segment(image, 2, descriptor=descriptor, device="cpu")
+
+
+def test_fused_weights_of_the_first_image_hold_for_all():
+    # of two images fitted together the second is brighter in contrast, so that its own weights would differ
+    first = synthetic.bicrystal((90, 100), random_state=0).image
+    second = first * np.linspace(1, 6, 100, dtype=np.float32)
+    both = [gpuseg.PowerSpectrum(10), gpuseg.LocalCorrelationMap(10, 8)]
+    series = gpuseg.segment_series(np.stack([first, second]), 2, fit_frames=2, descriptor=both, random_state=0)
+    alone = gpuseg.segment(first, 2, descriptor=both, random_state=0)
+    assert series.model.descriptor == alone.model.descriptor
+    for labels, image in zip(series.labels, (first, second), strict=True):
+        np.testing.assert_array_equal(labels, series.model.predict(image).labels)

@@ -9,9 +9,21 @@ from gpuseg.arrays import Device, move, namespace
 from gpuseg.engines import engine_for
 from gpuseg.grid import Grid
 
-__all__ = ["BORDERS", "Descriptors", "place_grid", "prepare", "usable_points", "valid_pixels"]
+__all__ = [
+    "BORDERS",
+    "DeadImageError",
+    "Descriptors",
+    "place_grid",
+    "prepare",
+    "usable_points",
+    "valid_pixels",
+]
 
 BORDERS = ("full", "valid")
+
+
+class DeadImageError(ValueError):
+    """An image without anything to score: constant, or without a finite pixel that may be used."""
 
 
 @dataclass(frozen=True)
@@ -110,20 +122,20 @@ def prepare(image: Any, mask: Any, device: Device) -> tuple[Any, Any]:
 
     Raises
     ------
-    ValueError
+    DeadImageError
         If no pixel is finite and unmasked, or all of them are equal.
     """
     image = move(image, device)
     xp = namespace(image)
     valid = valid_pixels(image, None if mask is None else move(mask, device))
     if valid is not None and not bool(xp.any(valid)):
-        raise ValueError(
+        raise DeadImageError(
             f"`image` of shape {image.shape} has no finite pixel"
             + (" inside `mask`" if mask is not None else "")
         )
     pixels = engine_for(device).normalise(image, valid)
     if not bool(xp.any(pixels)):
-        raise ValueError(f"`image` of shape {image.shape} is constant; there is nothing to tell apart")
+        raise DeadImageError(f"`image` of shape {image.shape} is constant; there is nothing to tell apart")
     return pixels, valid
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,6 +95,20 @@ class LocalCorrelationMap:
         """
         return _grid(self, image_shape, stride)
 
+    def keeping(self, indices: Sequence[int]) -> PreselectedTranslations:
+        """The descriptor of some of the translations.
+
+        Parameters
+        ----------
+        indices : sequence of int
+            Places in `operations`.
+
+        Returns
+        -------
+        PreselectedTranslations
+        """
+        return _keeping(self, indices)
+
     def transform(self, image: Any, stride: int = 5, mask: Any = None, device: Any = "auto") -> Descriptors:
         """Score every translation at every grid point.
 
@@ -179,6 +194,20 @@ class PreselectedTranslations:
         """
         return _grid(self, image_shape, stride)
 
+    def keeping(self, indices: Sequence[int]) -> PreselectedTranslations:
+        """The descriptor of some of the translations.
+
+        Parameters
+        ----------
+        indices : sequence of int
+            Places in `operations`.
+
+        Returns
+        -------
+        PreselectedTranslations
+        """
+        return _keeping(self, indices)
+
     def transform(self, image: Any, stride: int = 5, mask: Any = None, device: Any = "auto") -> Descriptors:
         """Score every translation at every grid point; see `LocalCorrelationMap.transform`.
 
@@ -194,6 +223,14 @@ class PreselectedTranslations:
         Descriptors
         """
         return _transform(self, image, stride, mask, device)
+
+
+def _keeping(
+    descriptor: LocalCorrelationMap | PreselectedTranslations, indices: Sequence[int]
+) -> PreselectedTranslations:
+    operations = descriptor.operations()
+    kept = tuple(operations[k] for k in indices)
+    return PreselectedTranslations(kept, descriptor.patch_radius, descriptor.method, descriptor.border)
 
 
 def _transform(

@@ -1,0 +1,456 @@
+"""Series: patterns are learnt from a few frames, and every frame is labelled with them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gpuseg.arrays import ingest, resolve_device, to_numpy
+from gpuseg.checks import check_image, check_int, check_mask
+from gpuseg.clustering import sizes
+from gpuseg.descriptors import as_descriptor
+from gpuseg.descriptors.base import DeadImageError, prepare
+from gpuseg.descriptors.choice import describe
+from gpuseg.frames import Frames, open_frames
+from gpuseg.io import ReadError
+from gpuseg.segmentation import SegmentationModel, segment_together
+from gpuseg.series_results import FrameSegmentation, SeriesSegmentation, label_type
+from gpuseg.series_writer import SeriesWriter, fingerprint
+
+__all__ = [
+    "FrameSegmentation",
+    "SeriesError",
+    "SeriesIterator",
+    "SeriesSegmentation",
+    "iterate_series",
+    "segment_series",
+]
+
+log = logging.getLogger(__name__)
+
+STRANGE = 0.7
+"""A frame whose mean certainty is below this share of what is typical shows something else than was learnt.
+
+Measured on bicrystals: frames of a moving boundary keep 0.98 of it, other lattices and orientations, noise
+and ramps 0.01 to 0.54.
+"""
+
+
+class SeriesError(ReadError):
+    """A series that broke off: the frames before are done, the text says where and why."""
+
+
+class SeriesIterator(Iterator[FrameSegmentation]):
+    """The frames of a series, labelled one by one. Made by `iterate_series`, which describes it.
+
+    Parameters
+    ----------
+    frames : iterator of frames
+    model : SegmentationModel
+        What was learnt.
+    image_shape : (H, W)
+        Of a frame; frames of another shape are dead.
+    label_shape : (H, W) or (h, w)
+        Of its labels.
+    mask : (H, W) array or None
+    device : {"auto", "cpu", "cuda", "cuda:i"}
+    """
+
+    def __init__(
+        self,
+        frames: Iterator[Any],
+        model: SegmentationModel,
+        image_shape: tuple[int, int],
+        label_shape: tuple[int, int],
+        mask: Any,
+        device: Any,
+    ) -> None:
+        self.model, self.image_shape, self.label_shape = model, image_shape, label_shape
+        self._frames, self._mask, self._device = frames, mask, device
+        self._index = -1
+
+    def __next__(self) -> FrameSegmentation:
+        image, why = _usable(self._next_frame(), self.image_shape)
+        if image is None:
+            return self._dead(why)
+        try:
+            found = self.model.predict(image, mask=self._mask, device=self._device)
+        except DeadImageError as error:
+            return self._dead(str(error))
+        return self._result(to_numpy(found.labels), to_numpy(found.certainty))
+
+    def skip(self, n_frames: int) -> None:
+        """Pass over frames without labelling them.
+
+        Parameters
+        ----------
+        n_frames : int
+
+        Raises
+        ------
+        SeriesError
+            If the series has fewer.
+        """
+        try:
+            for _ in range(n_frames):
+                self._next_frame()
+        except StopIteration:
+            raise SeriesError(
+                f"the series has {self._index + 1} frames, but {n_frames} were done before; "
+                "give the same series, or start again with force (--force)"
+            ) from None
+
+    def _next_frame(self) -> Any:
+        try:
+            frame = next(self._frames)
+        except StopIteration:
+            raise
+        except Exception as error:  # whatever a stream breaks with, what came before it stands
+            where = f"the series broke off at frame {self._index + 1}"
+            raise SeriesError(f"{where}: {_line(error)}; the frames before it are whole") from error
+        self._index += 1
+        return frame
+
+    def _result(self, labels: np.ndarray, certainty: np.ndarray) -> FrameSegmentation:
+        n_patterns = int(self.model.cluster_centers.shape[0])
+        known = labels >= 0
+        if not known.any():
+            return self._dead("no pixel has a label")
+        counts = sizes(labels[known], n_patterns)
+        mean = float(certainty[known].mean(dtype=np.float64))
+        typical, flag = self.model.typical_certainty, ""
+        if typical is not None and mean < STRANGE * typical:
+            flag = f"unlike what was learnt: mean certainty {mean:.2f}, typical is {typical:.2f}"
+        labels = labels.astype(label_type(n_patterns))
+        return FrameSegmentation(self._index, labels, certainty, mean, counts / counts.sum(), flag)
+
+    def _dead(self, why: str) -> FrameSegmentation:
+        n_patterns = int(self.model.cluster_centers.shape[0])
+        labels = np.full(self.label_shape, -1, label_type(n_patterns))
+        certainty = np.zeros(self.label_shape, np.float32)
+        nothing = np.full(n_patterns, np.nan)
+        return FrameSegmentation(self._index, labels, certainty, float("nan"), nothing, f"dead: {why}")
+
+
+def iterate_series(
+    frames: Any,
+    n_patterns: int = 2,
+    *,
+    fit_frames: int | Sequence[int] = 1,
+    n_operations: int | None = None,
+    descriptor: Any = None,
+    stride: int = 5,
+    n_components: int | float = 5,
+    upsampling: bool = True,
+    sort_labels_by_pattern_size: bool = True,
+    random_state: Any = None,
+    mask: Any = None,
+    device: Any = "auto",
+    model: SegmentationModel | None = None,
+    dataset: str | int | None = None,
+) -> SeriesIterator:
+    """Label the frames of a series one by one, however many there are.
+
+    Learns at once from the first frames, then gives a `FrameSegmentation` per frame as it is asked for; no
+    more than one frame is kept, beside those up to the last one learnt from if `frames` is an iterator.
+
+    Parameters
+    ----------
+    frames, n_patterns, fit_frames, n_operations
+        As in `segment_series`.
+    descriptor, stride, n_components, upsampling, sort_labels_by_pattern_size, random_state, mask, device
+        As in `gpuseg.segment`.
+    model, dataset
+        As in `segment_series`.
+
+    Returns
+    -------
+    SeriesIterator
+        With `model`, before the first frame is asked for.
+
+    Raises
+    ------
+    TypeError, ValueError, FileNotFoundError, gpuseg.DeviceError
+        As `segment_series`, and `SeriesError` while iterating where the series breaks off.
+
+    Examples
+    --------
+    >>> import gpuseg
+    >>> movie = gpuseg.synthetic.boundary_movie((200, 200), n_frames=3, random_state=0)
+    >>> for frame in gpuseg.iterate_series((scene.image for scene in movie), random_state=0):
+    ...     print(frame.index, frame.labels.shape)
+    0 (200, 200)
+    1 (200, 200)
+    2 (200, 200)
+    """
+    source = open_frames(frames, dataset=dataset)
+    images, walk = _gather(source, fit_frames if model is None else 1, mask, device)
+    if model is None:
+        found = segment_together(
+            images,
+            n_patterns,
+            descriptor=descriptor,
+            stride=stride,
+            n_components=n_components,
+            upsampling=upsampling,
+            sort_labels_by_pattern_size=sort_labels_by_pattern_size,
+            random_state=random_state,
+            mask=mask,
+            device=device,
+        )
+        model = found[0].model
+        if n_operations is not None:
+            model = model.select(n_operations, found)
+            log.info("%d operations label %.2f %% as all do", n_operations, 100 * (model.accuracy or 0))
+    elif n_operations is not None:
+        raise ValueError("`n_operations` goes with learning, but `model` is given; use model.select(...)")
+    image_shape = tuple(images[0].shape)
+    label_shape = image_shape
+    if not model.upsampling:
+        label_shape = tuple(model.predict(images[0], mask=mask, device=device).labels.shape)
+    return SeriesIterator(walk, model, image_shape, label_shape, mask, device)
+
+
+def segment_series(
+    frames: Any,
+    n_patterns: int = 2,
+    *,
+    fit_frames: int | Sequence[int] = 1,
+    n_operations: int | None = None,
+    descriptor: Any = None,
+    stride: int = 5,
+    n_components: int | float = 5,
+    upsampling: bool = True,
+    sort_labels_by_pattern_size: bool = True,
+    random_state: Any = None,
+    mask: Any = None,
+    device: Any = "auto",
+    model: SegmentationModel | None = None,
+    dataset: str | int | None = None,
+    out: str | os.PathLike[str] | None = None,
+    force: bool = False,
+    callback: Callable[[FrameSegmentation], Any] | None = None,
+) -> SeriesSegmentation:
+    """Segment a series: learn the patterns from one or a few frames, label every frame with them.
+
+    A pattern keeps its label in every frame. A dead frame (constant, without a finite pixel, of another
+    shape, unreadable) gets the label -1 and is flagged; one that is unlike what was learnt is labelled and
+    flagged. A series that breaks off gives the frames before.
+
+    Parameters
+    ----------
+    frames : path, (T, H, W) array, list or iterator of (H, W) arrays
+        A path is a folder of images, a TIFF stack, .npy, .npz, .zarr (where zarr is installed) or another
+        file of `gpuseg.io`.
+    n_patterns : int
+        Number of patterns.
+    fit_frames : int or sequence of int
+        How many frames to learn from, the first ones that are not dead, or which; their descriptors are
+        pooled.
+    n_operations : int, optional
+        Label by so many operations only, those of largest separability: faster, nearly the same labels.
+        All of them if None.
+    descriptor, stride, n_components, upsampling, sort_labels_by_pattern_size, random_state, mask, device
+        As in `gpuseg.segment`. The mask holds for every frame.
+    model : SegmentationModel, optional
+        Learnt before; then nothing is learnt here, and what belongs to learning is not looked at.
+    dataset : str or int, optional
+        Name or number of the stack in a file with several.
+    out : path, optional
+        Folder for labels.tif, frames.csv, model.npz and summary.json. Every frame is written when it is
+        done, so memory does not grow with the series, and a run that was interrupted goes on where it
+        stopped when called again alike.
+    force : bool
+        Whether a result in `out`, whole or not, may be replaced.
+    callback : callable, optional
+        Called with the `FrameSegmentation` of every frame.
+
+    Returns
+    -------
+    SeriesSegmentation
+
+    Raises
+    ------
+    TypeError, ValueError
+        For frames or a parameter that make no sense, and where no frame can be learnt from.
+    FileNotFoundError, FileExistsError
+        If there is no such file; if `out` holds a result already, or an interrupted one of other parameters.
+    gpuseg.DeviceError
+        If a GPU is asked for and cannot be used.
+    """
+    begin = time.perf_counter()
+    source = open_frames(frames, dataset=dataset)
+    learning = {
+        "n_operations": n_operations,
+        "descriptor": descriptor,
+        "stride": stride,
+        "n_components": n_components,
+        "upsampling": upsampling,
+        "sort_labels_by_pattern_size": sort_labels_by_pattern_size,
+        "random_state": random_state,
+    }
+    if out is None:
+        walk = iterate_series(
+            source, n_patterns, fit_frames=fit_frames, mask=mask, device=device, model=model, **learning
+        )
+        return _collect(walk, callback, begin)
+    told = {
+        **learning,
+        "n_patterns": n_patterns,
+        "fit_frames": fit_frames,
+        "descriptor": describe(as_descriptor(descriptor)),
+        "mask": fingerprint(mask),
+        "model": None if model is None else fingerprint(model.components),
+        "frames": source.name,
+    }
+    with SeriesWriter(Path(out), told, force, source.pixel_size, source.unit) as writer:
+        kept = writer.model
+        if kept is None:
+            walk = iterate_series(
+                source, n_patterns, fit_frames=fit_frames, mask=mask, device=device, model=model, **learning
+            )
+            writer.begin(walk.model, walk.image_shape, walk.label_shape)
+        else:
+            log.info("%s: going on after %d frames", out, writer.done)
+            walk = SeriesIterator(
+                iter(source), kept, writer.image_shape, writer.label_shape, mask, resolve_device(device)
+            )
+            walk.skip(writer.done)
+        ended = _each(walk, writer.append, callback)
+        return writer.finish(ended, time.perf_counter() - begin)
+
+
+def _each(walk: SeriesIterator, *consumers: Callable[[FrameSegmentation], Any] | None) -> str:
+    """Give every frame to all consumers; why the series broke off, or nothing."""
+    try:
+        for frame in walk:
+            if frame.flag:
+                log.info("frame %d is flagged: %s", frame.index, frame.flag)
+            for consume in consumers:
+                if consume is not None:
+                    consume(frame)
+    except SeriesError as error:
+        log.warning("%s", error)
+        return str(error)
+    return ""
+
+
+def _collect(
+    walk: SeriesIterator, callback: Callable[[FrameSegmentation], Any] | None, begin: float
+) -> SeriesSegmentation:
+    labels: list[np.ndarray] = []
+    rows: list[tuple[float, np.ndarray, str]] = []
+
+    def keep(frame: FrameSegmentation) -> None:
+        labels.append(frame.labels)
+        rows.append((frame.mean_certainty, frame.area_fractions, frame.flag))
+
+    ended = _each(walk, keep, callback)
+    n_patterns = int(walk.model.cluster_centers.shape[0])
+    return SeriesSegmentation(
+        model=walk.model,
+        certainty=np.array([certainty for certainty, _, _ in rows], np.float64),
+        area_fractions=np.array([areas for _, areas, _ in rows], np.float64).reshape(-1, n_patterns),
+        frames_flagged={k: flag for k, (_, _, flag) in enumerate(rows) if flag},
+        ended_early=ended,
+        seconds=time.perf_counter() - begin,
+        stack=np.array(labels, label_type(n_patterns)).reshape(-1, *walk.label_shape),
+    )
+
+
+def _gather(
+    source: Frames, fit_frames: int | Sequence[int], mask: Any, device: Any
+) -> tuple[list[Any], Iterator[Any]]:
+    """The frames to learn from, and the whole series from its beginning."""
+    wanted = _wanted(fit_frames)
+    stream, passed = iter(source), []
+    chosen: dict[int, Any] = {}
+    broken, why, index = None, "it is empty", -1
+    while len(chosen) < (wanted if isinstance(wanted, int) else len(wanted)):
+        try:
+            frame = next(stream)
+        except StopIteration:
+            break
+        except Exception as error:  # raised again when the frames before it are done
+            broken = error
+            break
+        index += 1
+        if source.once:  # a camera may hand out the same memory again and again
+            frame = frame if isinstance(frame, ReadError) else _copy(frame)
+            passed.append(frame)
+        if isinstance(wanted, int) or index in wanted:
+            shape = next(iter(chosen.values())).shape if chosen else None
+            image, why = _scorable(frame, shape, mask, device)
+            if image is not None:
+                chosen[index] = image
+            elif not isinstance(wanted, int):
+                raise ValueError(f"`fit_frames` names frame {index}, which is dead: {why}")
+    if not chosen or (not isinstance(wanted, int) and len(chosen) < len(wanted)):
+        if broken is not None:
+            raise SeriesError(f"the series broke off at frame {index + 1}: {_line(broken)}") from broken
+        if not isinstance(wanted, int):
+            raise ValueError(f"`fit_frames` names frame {max(wanted)}; the series has {index + 1} frames")
+        raise ValueError(f"`frames` has no frame that can be learnt from, of {index + 1}: {why}")
+    return list(chosen.values()), _again(passed, stream, broken) if source.once else iter(source)
+
+
+def _wanted(fit_frames: int | Sequence[int]) -> int | set[int]:
+    """How many frames to learn from, or which."""
+    if isinstance(fit_frames, list | tuple | range | set | np.ndarray):
+        indices = {check_int(index, "fit_frames", 0) for index in fit_frames}
+        if not indices:
+            raise ValueError("`fit_frames` is empty; at least one frame to learn from is needed")
+        return indices
+    return check_int(fit_frames, "fit_frames", 1)
+
+
+def _again(passed: list[Any], stream: Iterator[Any], broken: Exception | None) -> Iterator[Any]:
+    passed.reverse()
+    while passed:
+        yield passed.pop()
+    if broken is not None:
+        raise broken
+    yield from stream
+
+
+def _copy(frame: Any) -> Any:
+    try:
+        return ingest(frame).copy()
+    except (TypeError, ValueError):  # no array; what is wrong with it is told when its turn comes
+        return frame
+
+
+def _usable(frame: Any, shape: tuple[int, int] | None) -> tuple[Any, str]:
+    """The frame as an array, or None and why it cannot be labelled."""
+    if isinstance(frame, ReadError):
+        return None, str(frame)
+    try:
+        image = check_image(frame)
+    except (TypeError, ValueError) as error:
+        return None, str(error)
+    if shape is not None and tuple(image.shape) != tuple(shape):
+        return None, f"the frame has shape {tuple(image.shape)}, the others {tuple(shape)}"
+    return image, ""
+
+
+def _scorable(frame: Any, shape: tuple[int, int] | None, mask: Any, device: Any) -> tuple[Any, str]:
+    """The same, after a look at whether anything can be scored."""
+    image, why = _usable(frame, shape)
+    if image is None:
+        return None, why
+    mask = check_mask(mask, image.shape)
+    try:
+        prepare(image, mask, resolve_device(device, image))
+    except DeadImageError as error:
+        return None, str(error)
+    return image, ""
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,138 @@
+"""Stages of a segmentation that do not know its results: what is learnt, what is timed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from gpuseg.arrays import Device, namespace, to_numpy
+from gpuseg.clustering import KMeans, certainty, sizes, squared_distances
+from gpuseg.decomposition import PCA, project
+from gpuseg.descriptors import Descriptors
+
+__all__ = ["Stopwatch", "joined", "learn", "project_points"]
+
+
+class Stopwatch:
+    """Seconds per stage; waits for the device at the end of each, or they would mean nothing."""
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Add the seconds of the block to those of a stage.
+
+        Parameters
+        ----------
+        stage : str
+        """
+        begin = time.perf_counter()
+        yield
+        self.device.synchronize()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - begin
+
+
+def learn(
+    described: list[Descriptors],
+    n_patterns: int,
+    n_components: int | float,
+    sort_labels_by_pattern_size: bool,
+    seeds: np.random.RandomState,
+    clock: Stopwatch,
+) -> tuple[PCA, list[Any], np.ndarray, float]:
+    """Learn components and patterns from the descriptors of one or more images, pooled.
+
+    Parameters
+    ----------
+    described : list of Descriptors
+    n_patterns : int
+    n_components : int or float
+    sort_labels_by_pattern_size : bool
+    seeds : numpy.random.RandomState
+    clock : Stopwatch
+
+    Returns
+    -------
+    pca : PCA
+    components : list of (S, K) array
+        Of every grid point of each image.
+    centers : (n, K) float32 NumPy array
+        In the order of the labels.
+    typical_certainty : float
+        Mean certainty of the usable grid points.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer usable grid points than patterns.
+    """
+    samples = joined([each.samples() for each in described])
+    if n_patterns > samples.shape[0]:
+        raise ValueError(
+            f"`n_patterns` is {n_patterns}; at most the number of usable grid points, "
+            f"{samples.shape[0]}, is needed; a smaller `stride` gives more"
+        )
+    with clock("decomposition"):
+        pca = PCA(n_components).fit(samples)
+        components = [project_points(each, pca.mean_, pca.components_) for each in described]
+    with clock("clustering"):
+        complete = samples.shape[0] == sum(each.grid.size for each in described)
+        pairs = zip(components, described, strict=True)
+        known = joined(
+            components if complete else [each[_flat_usable(descriptors), :] for each, descriptors in pairs]
+        )
+        kmeans = KMeans(n_patterns, random_state=seeds).fit(known)
+        centers = to_numpy(kmeans.cluster_centers_)
+        typical = float(namespace(known).mean(certainty(squared_distances(known, kmeans.cluster_centers_))))
+        if sort_labels_by_pattern_size:
+            centers = centers[np.argsort(sizes(kmeans.labels_, n_patterns), kind="stable")]
+    return pca, components, centers, typical
+
+
+def joined(parts: list[Any]) -> Any:
+    """The rows of all parts, one after the other; no copy of a single part.
+
+    Parameters
+    ----------
+    parts : list of (S, K) array
+
+    Returns
+    -------
+    (sum of S, K) array
+    """
+    return parts[0] if len(parts) == 1 else namespace(*parts).concat(parts, axis=0)
+
+
+def _flat_usable(descriptors: Descriptors) -> Any:
+    return namespace(descriptors.usable).reshape(descriptors.usable, (-1,))
+
+
+def project_points(descriptors: Descriptors, mean: Any, axes: Any) -> Any:
+    """Components of every grid point.
+
+    Parameters
+    ----------
+    descriptors : Descriptors
+    mean : (N,) array
+    axes : (K, N) array
+
+    Returns
+    -------
+    (h * w, K) array
+
+    Raises
+    ------
+    ValueError
+        If the descriptors have another number of operations than N.
+    """
+    values = descriptors.values
+    flat = namespace(values).reshape(values, (values.shape[0], -1))
+    if flat.shape[0] != axes.shape[1]:
+        raise ValueError(f"the model knows {axes.shape[1]} operations, the descriptor gave {flat.shape[0]}")
+    return project(flat.T, mean, axes)

@@ -363,7 +363,9 @@ def test_fused_weights_of_the_first_image_hold_for_all():
     first = synthetic.bicrystal((90, 100), random_state=0).image
     second = first * np.linspace(1, 6, 100, dtype=np.float32)
     both = [gpuseg.PowerSpectrum(10), gpuseg.LocalCorrelationMap(10, 8)]
-    series = gpuseg.segment_series(np.stack([first, second]), 2, fit_frames=2, descriptor=both, random_state=0)
+    series = gpuseg.segment_series(
+        np.stack([first, second]), 2, fit_frames=2, descriptor=both, random_state=0
+    )
     alone = gpuseg.segment(first, 2, descriptor=both, random_state=0)
     assert series.model.descriptor == alone.model.descriptor
     for labels, image in zip(series.labels, (first, second), strict=True):

@@ -257,7 +257,7 @@ def plot_separability(segmentation: Any, ax: Axes | None = None) -> Axes:
     ----------
     segmentation : Segmentation
         Anything with `separability` and `operations` will do. Translations become a map over the shift
-        window, other operations a bar each; of very many the 30 that separate best, in order.
+        window, other operations a bar each; of very many the 12 that separate best, in order.
     ax : matplotlib axes, optional
         Where to draw; a new figure if None.
 
@@ -285,7 +285,7 @@ def plot_separability(segmentation: Any, ax: Axes | None = None) -> Axes:
     return ax
 
 
-MANY_BARS = 30
+MANY_BARS = 12
 """More bars than that cannot be read, nor their names drawn in reasonable time."""
 
 

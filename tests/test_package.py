@@ -248,3 +248,16 @@ def test_the_first_call_says_that_it_compiles(tmp_path):
     again = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent,
                            env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)})  # fmt: skip
     assert "compiled" not in again.stderr
+
+
+def test_compiled_kernels_lie_in_the_users_cache_folder(tmp_path):
+    code = (
+        "import numba, numpy as np; from gpuseg.engines import cpu; before = numba.config.CACHE_DIR; "
+        "scores = np.zeros((1, 2, 2), np.float32); "
+        "cpu.fill_missing(scores, np.array([-1]), np.ones((2, 2), bool)); "
+        "assert numba.config.CACHE_DIR == before"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "NUMBA_CACHE_DIR"}
+    environment["XDG_CACHE_HOME"] = str(tmp_path)
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert list((tmp_path / "gpuseg" / "kernels").rglob("*fill_pair*.nbi"))

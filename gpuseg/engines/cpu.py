@@ -33,8 +33,20 @@ FFT_BATCH_BYTES = 64 << 20
 
 @functools.cache
 def _kernels() -> ModuleType:
-    from gpuseg.engines import _cpu_translation
+    """The kernels, their machine code kept in the user's cache folder unless NUMBA_CACHE_DIR names another.
 
+    Not beside the sources, where numba would put it: pip removes only what it installed, and the folder left
+    behind hides an editable install.
+    """
+    from numba.core import config
+
+    chosen = config.CACHE_DIR
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    config.CACHE_DIR = chosen or os.path.join(cache, "gpuseg", "kernels")
+    try:  # a kernel takes note of the folder when it is defined; other users of numba keep theirs
+        from gpuseg.engines import _cpu_translation
+    finally:
+        config.CACHE_DIR = chosen
     return _cpu_translation
 
 

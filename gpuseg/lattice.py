@@ -36,9 +36,6 @@ DIP = 0.3
 MOST_PEAKS = 400
 """So many peaks are looked at, the shortest."""
 
-NEAR, NEAR_PIXELS = 0.15, 6
-"""A peak is highest, and a parabola fitted to it, within this share of its length, at most so many pixels."""
-
 FULL = 0.68
 """A lattice vector is at least this high compared with its double and its triple.
 
@@ -154,9 +151,9 @@ class Autocorrelation:
         is_peak[:rows, :] = is_peak[rows, : cols + 1] = False  # each shift has its opposite
         shifts = np.argwhere(is_peak) - (rows, cols)
         length = np.hypot(shifts[:, 0], shifts[:, 1])
+        near = self._half_width()
         for n in np.argsort(length, kind="stable")[:MOST_PEAKS]:
             d_row, d_col = shifts[n]
-            near = min(max(1, round(NEAR * length[n])), NEAR_PIXELS)
             around = self.values[
                 max(0, rows + d_row - near) : rows + d_row + near + 1,
                 max(0, cols + d_col - near) : cols + d_col + near + 1,
@@ -167,6 +164,13 @@ class Autocorrelation:
             peak = LatticeVector(float(d_row + row_shift), float(d_col + col_shift), height)
             if self._lowest_before(peak) < (1 - DIP) * height:
                 yield peak
+
+    def _half_width(self) -> int:
+        """Radius in pixels at which the central peak, like any other, has fallen to half of its height."""
+        angles = np.linspace(0, np.pi, 32, endpoint=False)
+        radii = np.arange(1, max(2, min(self.reach)))  # at 0 stands the noise
+        profile = self.at(np.outer(radii, np.sin(angles)), np.outer(radii, np.cos(angles))).mean(axis=1)
+        return int(radii[np.argmax(profile < profile[0] / 2)])
 
     def _lowest_before(self, peak: LatticeVector) -> float:
         """Least value on the way from no shift to a peak."""

@@ -1,7 +1,7 @@
 """``python -m benchmarks.auto``: what "auto" chooses, and how right the segmentation is with it.
 
-Synthetic scenes whose truth is known, beside pystem with its defaults on the same images, and real images with
-the number of patterns that is right for each.
+Synthetic scenes whose truth is known, beside pystem with its defaults on the same images, and real images
+with the number of patterns that is right for each.
 """
 
 from __future__ import annotations
@@ -129,10 +129,9 @@ def real_rows(data: Path, device: str) -> Iterator[str]:
             name, centre = right[file].name, bin_factor // 2
             mask = read_image(data / "masks" / f"{name}.png").data[centre::bin_factor, centre::bin_factor]
             mask = mask[: image.shape[0], : image.shape[1]]
-            shares = [
-                f"{truth.fraction_right(mask, arrays.to_numpy(gpuseg.segment(image, wanted, **sizes, **here).labels)):.4f}"
-                for sizes in ({}, AUTOMATIC)
-            ]
+            for k, sizes in enumerate(({}, AUTOMATIC)):
+                labels = arrays.to_numpy(gpuseg.segment(image, wanted, **sizes, **here).labels)
+                shares[k] = f"{truth.fraction_right(mask, labels):.4f}"
         yield (
             f"| {file} | {wanted} | {plain.n_patterns} | {auto.n_patterns} | "
             f"{'none' if period is None else format(period, '.1f')} | "

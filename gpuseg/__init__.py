@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from gpuseg.segmenter import Segmenter
     from gpuseg.series import SeriesError, iterate_series, segment_series
     from gpuseg.series_results import FrameSegmentation, SeriesSegmentation
+    from gpuseg.suggestion import Suggestion, suggest
 
 __version__ = "0.1.0"
 
@@ -49,12 +50,14 @@ __all__ = [
     "Segmenter",
     "SeriesError",
     "SeriesSegmentation",
+    "Suggestion",
     "Translation",
     "io",
     "iterate_series",
     "plot",
     "segment",
     "segment_series",
+    "suggest",
     "synthetic",
 ]
 
@@ -67,6 +70,8 @@ _NAMES = {
     "SeriesError": "series",
     "iterate_series": "series",
     "segment_series": "series",
+    "Suggestion": "suggestion",
+    "suggest": "suggestion",
 }
 
 

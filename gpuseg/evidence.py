@@ -19,11 +19,15 @@ __all__ = ["Evidence", "find_n_patterns", "reach_of"]
 CANDIDATES = tuple(range(2, 9))
 """Numbers of patterns that are tried beside 1."""
 
-VALLEY = 0.6
+VALLEY, VALLEY_IN_FEW, FEW = 0.6, 0.85, 20
 """Between two patterns the density falls by at least this share of the lower of their peaks.
 
-Measured: 0.7 to 1 between crystals (0.6 at 0.3 counts per pixel), at most 0.3 within one.
+Measured: 0.7 to 1 between crystals (0.6 at 0.3 counts per pixel), at most 0.3 within one. Where the image has
+room for fewer than 20 surroundings side by side, those of noise alone fall into groups: up to 0.82.
 """
+
+ROOM = 2
+"""So many surroundings for each pattern have to fit into the image, or the number is not tried."""
 
 REGION = 0.25
 """At least this share of a pattern's grid points has its own pattern around it.
@@ -111,15 +115,22 @@ def find_n_patterns(components: Sequence[Any], described: Sequence[Descriptors],
         The same for the same components: the k-means in it has a seed of its own.
     """
     samples = _sample(components, described)
-    candidates = tuple(n for n in CANDIDATES if samples.shape[0] >= n * FEWEST)
+    room = _room(described, reach)
+    candidates = tuple(n for n in CANDIDATES if samples.shape[0] >= n * FEWEST and room >= n * ROOM)
     valley, region = [], []
     for n in candidates:
         kmeans = KMeans(n, max_iter=100, tol=1e-4, random_state=0).fit(samples)
         valley.append(_smallest_valley(samples, kmeans.labels_, n))
         region.append(_smallest_region(components, described, kmeans.cluster_centers_, reach))
-    enough = [n for n, v, r in zip(candidates, valley, region, strict=True) if v >= VALLEY and r >= REGION]
+    needed = VALLEY_IN_FEW if room < FEW else VALLEY
+    curve = zip(candidates, valley, region, strict=True)
     return Evidence(
-        max(enough, default=1), candidates, tuple(valley), tuple(region), n_samples=samples.shape[0]
+        n_patterns=max((n for n, v, r in curve if v >= needed and r >= REGION), default=1),
+        candidates=candidates,
+        valley=tuple(valley),
+        region=tuple(region),
+        valley_needed=needed,
+        n_samples=samples.shape[0],
     )
 
 
@@ -144,6 +155,12 @@ def reach_of(descriptor: Any) -> float:
     if hasattr(descriptor, "reach") and "window_radius" not in names:
         total += float(np.mean(descriptor.reach()))
     return total
+
+
+def _room(described: Sequence[Descriptors], reach: float) -> float:
+    """How many surroundings fit into the images side by side."""
+    area = sum(np.count_nonzero(to_numpy(each.usable)) * each.grid.stride**2 for each in described)
+    return float(area / (2 * SURROUNDINGS * reach + 1) ** 2)
 
 
 def _sample(components: Sequence[Any], described: Sequence[Descriptors]) -> np.ndarray:

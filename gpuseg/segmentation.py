@@ -6,7 +6,7 @@ import functools
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from gpuseg.evidence import Evidence, reach_of
 from gpuseg.grid import Grid
 from gpuseg.selection import select_operations
 from gpuseg.separability import separability
-from gpuseg.sizes import resolve
+from gpuseg.sizes import resolve, wants_sizes
 from gpuseg.stages import Stopwatch, learn, project_points
 
 if TYPE_CHECKING:
@@ -508,9 +508,12 @@ def segment_together(
     inputs = [_check_input(image, mask, device) for image in images]
     where = inputs[0][2]
     clock = Stopwatch(where)
-    with where.current, clock("sizes"):
-        image, valid = (None if each is None else move(each, where) for each in inputs[0][:2])
-        descriptor, step, sizes = resolve(descriptor, stride, image, valid)
+    step: Any = stride
+    sizes = None
+    if wants_sizes(descriptor, stride):
+        with where.current, clock("sizes"):
+            image, valid = (None if each is None else move(each, where) for each in inputs[0][:2])
+            descriptor, step, sizes = resolve(descriptor, stride, image, valid)
     parameters = {
         "n_patterns": n_patterns,
         "descriptor": describe(descriptor),
@@ -532,6 +535,8 @@ def segment_together(
         parameters["n_patterns"] = len(centers)
         if sizes is not None:
             parameters["lattice_period"] = sizes.lattice_period
+        if evidence is not None:
+            parameters["evidence"] = asdict(evidence)
         model = SegmentationModel(
             descriptor=learnt,
             stride=step,

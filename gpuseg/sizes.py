@@ -10,8 +10,9 @@ from typing import Any
 
 from gpuseg.checks import AUTO
 from gpuseg.lattice import LatticeVector, autocorrelation
+from gpuseg.symmetry import translations_in_window
 
-__all__ = ["Sizes", "is_auto", "resolve", "sizes_of"]
+__all__ = ["Sizes", "is_auto", "resolve", "sizes_of", "wants_sizes"]
 
 log = logging.getLogger("gpuseg")
 
@@ -28,6 +29,9 @@ at least this: the noise of a score falls with the side of the patch."""
 
 MOST_WINDOW_PERIODS = 2.0
 """The shift window is as many periods as the patch, at most so many."""
+
+LOPSIDED = 0.3
+"""A grid of translations that ends a whole step short on one side costs as much as a window so much off."""
 
 STRIDES = 4
 """Grid points per lattice period."""
@@ -103,8 +107,8 @@ def _from_lattice(vector: LatticeVector, shape: tuple[int, ...]) -> Sizes:
         period,
         (
             f"lattice period {period:.1f} px: highest, shortest peak of the autocorrelation that comes again",
-            f"patch radius {patch}: {patch / period:.2g} periods{noisy}",
-            f"window radius {window}: {window / period:.2g} periods",
+            f"patch radius {patch}: {patch / period:.3g} periods{noisy}",
+            f"window radius about {window}: {window / period:.3g} periods",
             f"stride {stride}: "
             + ("a quarter of the period" if fine >= coarse else f"at most {MOST_POINTS} grid points"),
         ),
@@ -130,11 +134,26 @@ def resolve(descriptor: Any, stride: Any, image: Any, mask: Any = None) -> tuple
     sizes : Sizes or None
         What was chosen from; None where nothing was "auto".
     """
-    if not (is_auto(stride) or _has_auto(descriptor)):
+    if not wants_sizes(descriptor, stride):
         return descriptor, stride, None
     sizes = sizes_of(image, mask)
     log.log(logging.INFO if sizes.lattice_period else logging.WARNING, "%s", "; ".join(sizes.reasons))
     return _filled(descriptor, sizes), sizes.stride if is_auto(stride) else stride, sizes
+
+
+def wants_sizes(descriptor: Any, stride: Any) -> bool:
+    """Whether a radius of a descriptor or the stride is "auto".
+
+    Parameters
+    ----------
+    descriptor : descriptor
+    stride : int or "auto"
+
+    Returns
+    -------
+    bool
+    """
+    return is_auto(stride) or _has_auto(descriptor)
 
 
 def is_auto(value: Any) -> bool:
@@ -185,8 +204,11 @@ def _radius(name: str, descriptor: Any, sizes: Sizes) -> int:
 
 
 def _even_steps(window: int, max_num_points: int) -> int:
-    """The window radius nearby of which the grid of translations is symmetric and has most members."""
-    steps = (math.isqrt(max(1, int(max_num_points))) - 1) // 2
-    if steps < 1 or window <= steps:
-        return window
-    return steps * max(1, round(window / steps))
+    """The window radius nearby whose grid of translations is least lopsided."""
+
+    def price(radius: int) -> float:
+        shifts = translations_in_window((0, radius), math.isqrt(max(1, int(max_num_points))))
+        step = shifts[1].d_col - shifts[0].d_col if len(shifts) > 1 else 1
+        return LOPSIDED * (radius - shifts[-1].d_col) / step + abs(radius - window) / window
+
+    return min(range(max(1, round(0.8 * window)), round(1.2 * window) + 1), key=price)

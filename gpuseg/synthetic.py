@@ -6,8 +6,8 @@ An image is built in small steps, each of which can be used alone::
     phases = [hexagonal(14).rotated(angle) for angle in (0, 12, 24, 36, 48)]  # what each grain is made of
     scene = image_of_grains(labels, phases, counts=3, random_state=0)       # .image, .truth
 
-or in one call: `bicrystal`, `twin_bands`, `polycrystal`, `three_phases`, `amorphous_inclusion`, `precipitates`,
-`film_in_vacuum`.
+or in one call: `bicrystal`, `twin_bands`, `polycrystal`, `three_phases`, `amorphous_inclusion`,
+`precipitates`, `film_in_vacuum`.
 
 Positions, vectors and shifts are (row, col) in pixels, (0, 0) the centre of the first pixel. Angles are in
 degrees, counter-clockwise from the column axis as one sees the image (rows run downwards). The same

@@ -19,11 +19,11 @@ __all__ = ["Evidence", "find_n_patterns", "reach_of"]
 CANDIDATES = tuple(range(2, 9))
 """Numbers of patterns that are tried beside 1."""
 
-VALLEY, VALLEY_IN_FEW, FEW = 0.6, 0.85, 20
+VALLEY, VALLEY_IN_FEW, FEW = 0.6, 0.88, 20
 """Between two patterns the density falls by at least this share of the lower of their peaks.
 
 Measured: 0.7 to 1 between crystals (0.6 at 0.3 counts per pixel), at most 0.3 within one. Where the image has
-room for fewer than 20 surroundings side by side, those of noise alone fall into groups: up to 0.82.
+room for fewer than 20 surroundings side by side, those of noise alone fall into groups: up to 0.86.
 """
 
 ROOM = 2

@@ -208,7 +208,9 @@ def _even_steps(window: int, max_num_points: int) -> int:
 
     def price(radius: int) -> float:
         shifts = translations_in_window((0, radius), math.isqrt(max(1, int(max_num_points))))
-        step = shifts[1].d_col - shifts[0].d_col if len(shifts) > 1 else 1
-        return LOPSIDED * (radius - shifts[-1].d_col) / step + abs(radius - window) / window
+        short = 0.0
+        if len(shifts) > 1:
+            short = (radius - shifts[-1].d_col) / (shifts[1].d_col - shifts[0].d_col)
+        return LOPSIDED * short + abs(radius - window) / window
 
     return min(range(max(1, round(0.8 * window)), round(1.2 * window) + 1), key=price)

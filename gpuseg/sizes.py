@@ -27,7 +27,7 @@ QUIET = 3.2
 """A patch radius in pixels times the height of the lattice's peak, its share in the variance of the image, is
 at least this: the noise of a score falls with the side of the patch."""
 
-MOST_WINDOW_PERIODS = 2.0
+WINDOW_PERIODS, MOST_WINDOW_PERIODS = 1.25, 2.0
 """The shift window is as many periods as the patch, at most so many."""
 
 LOPSIDED = 0.3
@@ -96,7 +96,7 @@ def _from_lattice(vector: LatticeVector, shape: tuple[int, ...]) -> Sizes:
     period, largest = vector.length, max(1, int(LARGEST * min(shape)))
     periods = min(max(PERIODS, QUIET / (max(vector.height, 1e-3) * period)), MOST_PERIODS)
     patch = min(max(1, round(periods * period)), largest)
-    window = min(max(1, round(min(periods, MOST_WINDOW_PERIODS) * period)), largest)
+    window = min(max(1, round(min(max(periods, WINDOW_PERIODS), MOST_WINDOW_PERIODS) * period)), largest)
     fine, coarse = max(1, int(period / STRIDES)), math.ceil(math.sqrt(math.prod(shape) / MOST_POINTS))
     stride = max(fine, coarse)
     noisy = "" if periods == PERIODS else f", enlarged for noise (the lattice is {vector.height:.0%} of it)"

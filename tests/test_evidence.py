@@ -310,3 +310,16 @@ def test_number_of_patterns_in_real_images(file, bin_factor, wanted, sizes):
         pytest.importorskip("rsciio")
     image = gpuseg.io.read_image(path).binned(bin_factor).data
     assert gpuseg.segment(image, "auto", **sizes, **HERE).n_patterns == wanted
+
+
+def test_an_emulated_gpu_chooses_the_same(emulated_cuda):
+    image = synthetic.bicrystal((120, 128), period=7, misorientation=20, random_state=1).image
+    wanted = gpuseg.segment(image, "auto", **SIZES, **HERE)
+    cupy = emulated_cuda()
+    got = gpuseg.segment(cupy.asarray(image), "auto", **SIZES, random_state=0)
+    assert got.device == "cuda:0"
+    assert got.model.descriptor == wanted.model.descriptor
+    assert got.n_patterns == wanted.n_patterns == 2
+    np.testing.assert_allclose(got.evidence.valley, wanted.evidence.valley, atol=0.02)
+    np.testing.assert_allclose(got.evidence.region, wanted.evidence.region, atol=0.02)
+    assert (cupy.asnumpy(got.labels) == wanted.labels).mean() > 0.99

@@ -17,7 +17,7 @@ from gpuseg import io
 from gpuseg.checks import check_int
 from gpuseg.io import ReadError
 
-__all__ = ["Frames", "open_frames"]
+__all__ = ["Frames", "open_frames", "read_mask"]
 
 PICTURES = (
     *io.TIFF_TYPES,
@@ -138,6 +138,37 @@ def open_frames(source: Any, *, dataset: str | int | None = None) -> Frames:
         f"`frames` is {type(source).__name__}; "
         "an array (T, H, W), an iterator of frames, a file or a folder is needed"
     )
+
+
+def read_mask(path: Path, bin_factor: int = 1) -> np.ndarray:
+    """Which pixels may be used, from a picture for all frames or a stack with one for each.
+
+    Parameters
+    ----------
+    path : path
+        0 is masked.
+    bin_factor : int
+        As in `Frames.binned`; a pixel is used where all it is made of are.
+
+    Returns
+    -------
+    (H, W) or (T, H, W) bool array
+
+    Raises
+    ------
+    FileNotFoundError, ReadError, ValueError
+    """
+
+    def used(data: Any) -> np.ndarray:
+        if isinstance(data, ReadError):
+            raise data
+        return io.Image(np.asarray(data) != 0, None, None, "").binned(bin_factor).data == 1
+
+    try:
+        frames = open_frames(path)
+    except ReadError:  # no stack; what is wrong with it if it is no picture either is told below
+        return used(io.read_image(path).data)
+    return np.stack([used(frame) for frame in frames])
 
 
 def _of_array(array: Any, name: str, **known: Any) -> Frames:

@@ -144,6 +144,15 @@ def write(kind, stack, folder):
         tifffile.imwrite(path, stack, compression="zlib", photometric="minisblack")
     elif kind == "big.tif":
         tifffile.imwrite(path, stack, byteorder=">", photometric="minisblack")
+    elif kind == "stored.npz":
+        np.savez(path, pixels=stack[0], frames=stack)
+    elif kind == "pages.tif":
+        with tifffile.TiffWriter(path) as file:
+            for frame in stack:
+                file.write(frame, contiguous=False, photometric="minisblack")
+    elif kind == "pillow.tif":
+        first, *others = map(Pillow.fromarray, stack)
+        first.save(path, save_all=True, append_images=others, compression="tiff_deflate")
     elif kind == "inverted.tif":
         tifffile.imwrite(path, np.invert(stack.astype(np.uint8)), photometric="miniswhite")
     elif kind == "folder":
@@ -309,15 +318,47 @@ def test_a_stream_that_breaks_gives_the_frames_before(stack, series, tmp_path):
         next(walk)
 
 
-@pytest.mark.parametrize("kind", ["npy", "tif", "big.tif"])
-def test_a_file_that_is_cut_gives_the_frames_before(kind, stack, series, tmp_path):
+@pytest.mark.parametrize(("kind", "told"), [
+    ("npy", "ends within frame 3 of 6"), ("npz", "ends within frame 4 of 6"),
+    ("stored.npz", "ends within frame 3 of 6"), ("tif", "ends within frame 3 of 6"),
+    ("big.tif", "ends within frame 3 of 6"), ("deflated.tif", "could not be read"),
+    ("pillow.tif", "ends before frame 3"), ("pages.tif", "could not be read"),
+])  # fmt: skip
+def test_a_file_that_is_cut_gives_the_frames_before(kind, told, stack, series, tmp_path):
     path = write(kind, stack, tmp_path)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * 0.6)])
-    found = segment_series(path, 2, **FAST)
-    assert len(found) == 3
-    np.testing.assert_array_equal(found.labels, series.labels[:3])
-    assert "ends within frame 3 of 6" in found.ended_early
+    found = segment_series(path, 2, dataset="frames" if "npz" in kind else None, **FAST)
+    done = 4 if kind == "npz" else 3  # it holds other arrays behind
+    assert len(found) == done
+    np.testing.assert_array_equal(found.labels, series.labels[:done])
+    assert f"broke off at frame {done}" in found.ended_early
+    assert told in found.ended_early
+
+
+def test_the_members_of_a_cut_archive(stack, tmp_path):
+    path = tmp_path / "m.npz"
+    np.savez(path, first=stack, pixels=stack[0], second=stack[:2])
+    content = path.read_bytes()
+    path.write_bytes(content[: content.rindex(stack[1].tobytes()) + 600])
+    assert len(list(open_frames(path, dataset="first"))) == LENGTH
+    frames = iter(open_frames(path, dataset="second"))
+    np.testing.assert_array_equal(next(frames), stack[0])
+    with pytest.raises(ValueError, match="ends within frame 1 of 2"):
+        next(frames)
+    path.write_bytes(content[:20])
+    with pytest.raises(ValueError, match="not a zip file"):
+        open_frames(path, dataset="first")
+
+
+def test_pictures_of_one_kind_in_a_file_are_a_stack(stack, tmp_path):
+    path = write("pages.tif", stack, tmp_path)
+    np.testing.assert_array_equal(np.stack(list(open_frames(path))), stack)
+    with tifffile.TiffWriter(path) as file:
+        for frame in (stack[0], stack[1][:50]):
+            file.write(frame, contiguous=False, photometric="minisblack")
+    with pytest.raises(ValueError, match="holds 2 pictures; choose one"):
+        open_frames(path)
 
 
 # --- results on disk -------------------------------------------------------------------------------------

@@ -246,11 +246,12 @@ class SegmentationModel:
         Whether labels are given to pixels or to grid points.
     typical_certainty : float, optional
         Mean certainty of the grid points fitted on; an image far below it shows something else.
-    typical_misfit : float, optional
-        Their mean squared distance from the nearest pattern; an image far above it shows something else.
     accuracy : float, optional
         Of a model made by `select`: share of the grid points it was made from that it labels as all
         operations do.
+    typical_misfit : float, optional
+        Mean squared distance of the grid points fitted on from their nearest pattern;
+        an image far above it shows something else.
     """
 
     descriptor: Any

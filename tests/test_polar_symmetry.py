@@ -353,6 +353,8 @@ BAD = [
     (RotationalSymmetry(6, pooling_radius=1, n_max=10), "`n_max` is 10"),
     (RotationalSymmetry(6, n_max=0), "`n_max` is 0"),
     (RotationalSymmetry(6, border="mirror"), "`border` is 'mirror'"),
+    (RotationalSymmetry(6, sectors=0), "`sectors` is 0"),
+    (RotationalSymmetry(6, sectors=361), "`sectors` is 361"),
     (ReflectionSymmetry(6, 0), "`n_planes` is 0"),
     (ReflectionSymmetry(6, angles=(10, 190)), "holds one twice"),
     (GlideReflectionSymmetry(6, glides="find"), "`glides` is 'find'"),

@@ -13,15 +13,18 @@ from gpuseg.arrays import DeviceError
 from gpuseg.descriptors import (
     Descriptors,
     Fusion,
+    GlideReflectionSymmetry,
     Histogram,
     LocalCorrelationMap,
     Patches,
     PowerSpectrum,
     PreselectedTranslations,
+    ReflectionSymmetry,
+    RotationalSymmetry,
 )
 from gpuseg.grid import Grid
 from gpuseg.segmentation import Segmentation, SegmentationModel, segment
-from gpuseg.symmetry import Feature, Part, Translation
+from gpuseg.symmetry import Feature, GlideReflection, Part, Ranked, Reflection, Rotation, Translation
 
 if TYPE_CHECKING:
     from gpuseg import io, plot, synthetic
@@ -37,6 +40,8 @@ __all__ = [
     "Feature",
     "FrameSegmentation",
     "Fusion",
+    "GlideReflection",
+    "GlideReflectionSymmetry",
     "Grid",
     "Histogram",
     "LocalCorrelationMap",
@@ -44,6 +49,11 @@ __all__ = [
     "Patches",
     "PowerSpectrum",
     "PreselectedTranslations",
+    "Ranked",
+    "Reflection",
+    "ReflectionSymmetry",
+    "Rotation",
+    "RotationalSymmetry",
     "Segmentation",
     "SegmentationModel",
     "Segmenter",

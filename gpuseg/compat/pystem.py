@@ -16,7 +16,7 @@ scores                        by definition, without loss: theirs are wrong by s
 ``method``                    both are accepted and give the same numbers; the fastest way is chosen
 rotational and reflection     Pearson's coefficient with area weights and cubic splines, the ``num_max``
 descriptors                   largest of all pixels within window_x, window_y; theirs is a cosine at every
-                              stride-th pixel: other values, on the same grid
+                              stride-th pixel: other values, on the same grid, in the same order
 ``power_spectrum``            the half that is not redundant: 143 values for a window of 19 x 15, not 285
 margins                       labels stand where they were found; theirs are shifted by the patch for the
                               power spectrum, and for rotation and reflection unless radius = patch
@@ -47,6 +47,7 @@ from gpuseg.checks import check_choice, check_flag, check_image, check_int
 from gpuseg.clustering import KMeans, lloyd, sizes, squared_distances
 from gpuseg.decomposition import PCA
 from gpuseg.descriptors.base import Descriptors
+from gpuseg.grid import Grid
 from gpuseg.separability import separability
 
 __all__ = ["calculate_Fisher_separability", "colorcode", "segmentationSTEM"]
@@ -183,10 +184,12 @@ class segmentationSTEM:
             local correlation map.
         """
         found = self._describe(image)
+        order = self._order()
         if self.paras["descriptor_name"] == "local_correlation_map":
             self._translation_vectors = _vectors(found.operations)
         xp = namespace(found.values)
-        return xp.moveaxis(found.values, 0, -1)
+        values = found.values if order is None else xp.take(found.values, xp.asarray(order), axis=0)
+        return xp.moveaxis(values, 0, -1)
 
     def get_PCA_components(self, image: Any, descriptors: Any = None) -> Any:
         """The principal components of the descriptors.
@@ -256,8 +259,7 @@ class segmentationSTEM:
         (H, W) int array
             Sorted by size if ``sort_labels_by_pattern_size``.
         """
-        grid = self._descriptor().grid(tuple(check_image(image).shape), self.paras["step"])
-        labels = ingest(labels)
+        grid, labels = self._grid(tuple(check_image(image).shape)), ingest(labels)
         if tuple(labels.shape) != grid.shape:
             raise ValueError(f"`labels` has shape {labels.shape}; {grid.shape}, the grid's, is needed")
         labels = grid.upsample(labels)
@@ -318,12 +320,36 @@ class segmentationSTEM:
         return _DESCRIPTORS[self.paras["descriptor_name"]](self.paras)
 
     def _describe(self, image: Any) -> Descriptors:
-        self.check_image_validity(image)
         image = check_image(image)
         device = resolve_device(self.paras["device"], image)
-        return (
-            self._descriptor().transform(image, stride=self.paras["step"], device=device).on(home_of(image))
-        )
+        more = self._further_margin(image.shape)
+        # mirrored, as splines continue an image beyond its border
+        wide = namespace(image).pad(image, more, mode="reflect") if more else image
+        found = self._descriptor().transform(wide, stride=self.paras["step"], device=device)
+        return found.on(home_of(image))
+
+    def _grid(self, shape: tuple[int, int]) -> Grid:
+        """Where pySTEM has its grid points."""
+        more = self._further_margin(shape)
+        wide = self._descriptor().grid((shape[0] + 2 * more, shape[1] + 2 * more), self.paras["step"])
+        return Grid(shape, wide.stride, (wide.first[0] - more, wide.first[1] - more), wide.shape)
+
+    def _further_margin(self, shape: tuple[int, int]) -> int:
+        """Pixels that the splines on circular patches need around what pySTEM needs."""
+        if "_symmetry_" not in self.paras["descriptor_name"]:
+            return 0
+        needed = self.paras["radius"] + self.paras["window_x"]
+        roomy = (shape[0] + 4 * needed, shape[1] + 4 * (needed + self.paras["window_y"]))
+        return int(self._descriptor().grid(roomy, 1).first[0]) - needed
+
+    def _order(self) -> list[int] | None:
+        """Which of our maps stands at each place of theirs: rank by rank; reflections go clockwise there."""
+        if "_symmetry_" not in self.paras["descriptor_name"]:
+            return None
+        operations, ranks = self._descriptor().operations(), self.paras["num_max"]
+        n = len(operations) // ranks
+        reflected = "reflection" in self.paras["descriptor_name"]
+        return [(-k % n if reflected else k) * ranks + rank for rank in range(ranks) for k in range(n)]
 
     def _fit_kmeans(self, samples: Any) -> KMeans:
         steps = {"max_iter": 1} if self.paras["one_step_kmeans"] else {}
@@ -353,8 +379,8 @@ class segmentationSTEM:
         found = to_numpy(separability(flat, xp.reshape(labels, (-1,)), self.paras["n_patterns"]))
         self._Fisher_separability = found.astype(np.float64)
         best = np.argsort(-found, kind="stable")[: self.paras["num_operations_with_best_sep"]]
-        operations = self._descriptor().operations()
-        chosen = [operations[k] for k in best]
+        operations, order = self._descriptor().operations(), self._order()
+        chosen = [operations[k if order is None else order[k]] for k in best]
         shifts = all(hasattr(each, "d_row") for each in chosen)
         self._operations_with_best_sep = _vectors(chosen) if shifts else chosen
 

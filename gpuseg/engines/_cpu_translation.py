@@ -11,10 +11,7 @@ import math
 import numpy as np
 from numba import njit
 
-# without nnan and ninf: isnan must keep working
-FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}
-KERNEL = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": FASTMATH}
-INNER = {**KERNEL, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # called by kernels only
+from gpuseg.engines._cpu_options import INNER, KERNEL
 
 U = np.uintp
 CHUNK = 4096

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import itertools
 import logging
 import math
@@ -19,6 +20,7 @@ import numpy as np
 
 from gpuseg.constants import FLAT_VARIANCE
 from gpuseg.grid import Grid
+from gpuseg.polar import BATCH, PolarPlan
 
 log = logging.getLogger("gpuseg")
 
@@ -27,13 +29,28 @@ Tile = tuple[int, int, int, int]
 TILE = (128, 1024)
 """Pixels of a tile (rows, columns): its copy and its box sums stay in the second-level cache."""
 
+POLAR_TILE = (16, 128)
+"""Pixels of a tile of polar patches (rows, columns): the samples of a batch stay in the second cache."""
+
+CAREFUL_TILE = (16, 32)
+"""The same where pixels are computed in double precision."""
+
+FLAT_IN_SINGLE = np.float32(FLAT_VARIANCE / 10)
+"""A variance that is no larger in single precision is flat for certain."""
+
+FAINT = np.float32(1e-4)
+"""Below this variance, relative to the image's, single precision keeps less than five digits of a score."""
+
+POOL_COLUMNS = 256
+"""Columns of a score map that are pooled at a time."""
+
 FFT_BATCH_BYTES = 64 << 20
 """Memory for one batch of patches and their spectra in the `fft` method."""
 
 
 @functools.cache
-def _kernels() -> ModuleType:
-    """The kernels, their machine code kept in the user's cache folder unless NUMBA_CACHE_DIR names another.
+def _kernels(concept: str = "translation") -> ModuleType:
+    """Kernels of a file; their machine code is kept in the user's cache folder, or that of NUMBA_CACHE_DIR.
 
     Not beside the sources, where numba would put it: pip removes only what it installed, and the folder left
     behind hides an editable install.
@@ -44,10 +61,9 @@ def _kernels() -> ModuleType:
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     config.CACHE_DIR = chosen or os.path.join(cache, "gpuseg", "kernels")
     try:  # a kernel takes note of the folder when it is defined; other users of numba keep theirs
-        from gpuseg.engines import _cpu_translation
+        return importlib.import_module(f"gpuseg.engines._cpu_{concept}")
     finally:
         config.CACHE_DIR = chosen
-    return _cpu_translation
 
 
 def _share_out(kernel: Any, items: Sequence[Any], arguments: Callable[[Any], tuple[Any, ...]]) -> None:
@@ -244,6 +260,196 @@ def fill_missing(
     pairs = [(k, max(k, int(m))) for k, m in enumerate(opposite) if m < 0 or m >= k]
     _share_out(_kernels().fill_pair, pairs, lambda pair: (scores, *pair, wanted, complete))
     return scores
+
+
+def polar_scores(pixels: np.ndarray, valid: np.ndarray | None, plan: PolarPlan) -> np.ndarray:
+    """Pearson's coefficient of the circular patch at every pixel with what each operation makes of it.
+
+    Parameters
+    ----------
+    pixels : (H, W) float32
+        From `normalise`.
+    valid : (H, W) bool, optional
+        None if every pixel is.
+    plan : PolarPlan
+        What is sampled, and what is compared (N operations).
+
+    Returns
+    -------
+    (N, H, W) float32
+        In [-1, 1]; NaN where less than half of the area is known on both sides.
+    """
+    polar = _Polar.of(pixels, valid, plan)
+    kernels = _kernels("polar")
+    _share_out(kernels.polar_tile, polar.clean(), polar.call)
+    _share_out(kernels.masked_polar_tile, polar.marked(), polar.masked_call)
+    return polar.scores
+
+
+def pool(scores: np.ndarray, grid: Grid, radius: tuple[int, int], n_max: int) -> np.ndarray:
+    """The largest scores in a window around every grid point.
+
+    Parameters
+    ----------
+    scores : (N, H, W) float32
+        NaN where missing.
+    grid : Grid
+    radius : (rows, cols) of int
+        Half size of the window, which ends at the border of the image.
+    n_max : int
+        How many.
+
+    Returns
+    -------
+    (N * n_max, h, w) float32
+        Those of one operation follow each other, the largest first; NaN where there are fewer.
+    """
+    kernel = _kernels("polar").pool_rows
+    n, _, width = scores.shape
+    (h, w), rows, cols = grid.shape, grid.rows, grid.cols
+    down = np.empty((n, n_max, h, width), np.float32)
+
+    def along_rows(part: tuple[int, slice]) -> tuple[Any, ...]:
+        source = scores[part[0] : part[0] + 1, :, part[1]]
+        n_cols = source.shape[2]
+        best, spare = np.empty((n_max, n_cols), np.float32), np.empty(n_cols, np.float32)
+        return source, rows, radius[0], best, spare, down[part[0], :, :, part[1]]
+
+    strips = [slice(a, min(a + POOL_COLUMNS, width)) for a in range(0, width, POOL_COLUMNS)]
+    _share_out(kernel, list(itertools.product(range(n), strips)), along_rows)
+    across = np.empty((n, n_max, w, h), np.float32)
+    turned = np.ascontiguousarray(down.swapaxes(2, 3))
+
+    def along_cols(k: int) -> tuple[Any, ...]:
+        best, spare = np.empty((n_max, h), np.float32), np.empty(h, np.float32)
+        return turned[k, :, :, :], cols, radius[1], best, spare, across[k, :, :, :]
+
+    _share_out(kernel, range(n), along_cols)
+    pooled = np.ascontiguousarray(across.swapaxes(2, 3)).reshape(-1, h, w)
+    pooled[pooled == -np.inf] = np.nan
+    return pooled
+
+
+@dataclass(frozen=True)
+class _Polar:
+    """Everything the scores of polar patches are made of; its methods lay out the arguments of the kernels.
+
+    Pixels whose patches hold something invalid are computed in tiles of their own, in double precision, and
+    so are those with so little contrast that single precision does not do.
+    """
+
+    coefficients: np.ndarray
+    complete: np.ndarray
+    level: np.ndarray
+    redo: np.ndarray
+    plan: PolarPlan
+    scores: np.ndarray
+
+    @classmethod
+    def of(cls, pixels: np.ndarray, valid: np.ndarray | None, plan: PolarPlan) -> _Polar:
+        from scipy import ndimage
+
+        side = 2 * plan.reach + 1
+        coefficients = ndimage.spline_filter(pixels.astype(np.float64), output=np.float64, mode="mirror")
+        known = np.ones(pixels.shape, np.uint8) if valid is None else valid.astype(np.uint8)
+        complete = ndimage.minimum_filter(known, side, mode="constant", cval=0).astype(bool)
+        level = ndimage.uniform_filter(pixels.astype(np.float64), side, mode="mirror")
+        if valid is not None:
+            coefficients[~valid] = np.nan
+        scores = np.empty((len(plan.kinds), *pixels.shape), np.float32)
+        return cls(coefficients, complete, level, ~complete, plan, scores)
+
+    def clean(self) -> list[Tile]:
+        """Tiles of which some pixel is surrounded by valid ones."""
+        return [
+            tile
+            for tile in _pixel_tiles(self.complete.shape, POLAR_TILE)
+            if self._here(self.complete, tile).any()
+        ]
+
+    def marked(self) -> list[Tile]:
+        """Tiles around the pixels that have to be computed with care."""
+        found = []
+        for tile in _pixel_tiles(self.redo.shape, CAREFUL_TILE):
+            here = self._here(self.redo, tile)
+            if here.any():
+                rows, cols = np.flatnonzero(here.any(1)), np.flatnonzero(here.any(0))
+                top, left = int(rows[0]), int(cols[0])
+                size = int(rows[-1]) + 1 - top, int(cols[-1]) + 1 - left
+                found.append((tile[0] + top, tile[1] + left, *size))
+        return found
+
+    def call(self, tile: Tile) -> tuple[Any, ...]:
+        """Arguments of the kernel `polar_tile`."""
+        row, col, n_rows, n_cols = tile
+        width, n = _in_vectors(n_cols), len(self.plan.kinds)
+        around = self._around(tile, 0.0)
+        around[np.isnan(around)] = 0  # where no score is taken from
+        middle = float(self.level[row + n_rows // 2, col + n_cols // 2])
+        level = np.zeros((n_rows, width), np.float32)
+        level[:, :n_cols] = self._here(self.level, tile) - middle
+        size = level.size
+        work = (
+            np.empty((n_rows + 3) * width, np.float32),
+            np.empty((BATCH, size), np.float32),
+            *np.empty((2, size), np.float32),
+            *np.empty((3, n, size), np.float32),
+        )
+        region = (around - middle).astype(np.float32)
+        known = region.ravel(), region.shape[1], self._starts(region.shape[1]), level.ravel()
+        return *known, self._plan(np.float32), tile, (FLAT_IN_SINGLE, FAINT), work, self.scores, self.redo
+
+    def masked_call(self, tile: Tile) -> tuple[Any, ...]:
+        """Arguments of the kernel `masked_polar_tile`."""
+        size = tile[2] * _in_vectors(tile[3])
+        work = (
+            np.empty((tile[2] + 3) * _in_vectors(tile[3])),
+            *np.empty((2, BATCH, size)),
+            np.empty((len(self.plan.kinds), 6, size)),
+        )
+        region = self._around(tile, np.nan)
+        known = region.ravel(), region.shape[1], self._starts(region.shape[1])
+        return *known, self._plan(np.float64), tile, FLAT_VARIANCE, work, self.scores
+
+    def _here(self, plane: np.ndarray, tile: Tile) -> np.ndarray:
+        return plane[tile[0] : tile[0] + tile[2], tile[1] : tile[1] + tile[3]]
+
+    def _around(self, tile: Tile, outside: float) -> np.ndarray:
+        """Coefficients of a tile and all it reaches, with room to read on."""
+        reach = self.plan.reach
+        shape = tile[2] + 2 * reach + 1, _in_vectors(tile[3]) + 2 * reach + 1
+        return _cut(self.coefficients, (tile[0] - reach, tile[1] - reach), shape, outside)
+
+    def _starts(self, pitch: int) -> np.ndarray:
+        """Place in the region of the first pixel of each sample."""
+        row, col = self.plan.corners.astype(np.int64).T + self.plan.reach
+        return row * pitch + col
+
+    def _plan(self, dtype: Any) -> tuple[np.ndarray, ...]:
+        plan = self.plan
+        floats = [array.astype(dtype) for array in (plan.splines, plan.own_weight, plan.pair_weight)]
+        return (*floats[:2], plan.pairs, floats[2], plan.batch_samples, plan.batch_pairs, plan.kinds)
+
+
+def _pixel_tiles(shape: tuple[int, int], tile: tuple[int, int]) -> list[Tile]:
+    return [
+        (row, col, min(tile[0], shape[0] - row), min(tile[1], shape[1] - col))
+        for row in range(0, shape[0], tile[0])
+        for col in range(0, shape[1], tile[1])
+    ]
+
+
+def _in_vectors(length: int) -> int:
+    return -(-length // 8) * 8
+
+
+def _cut(plane: np.ndarray, corner: tuple[int, int], shape: tuple[int, int], outside: float) -> np.ndarray:
+    """A rectangle of an image that may reach beyond it."""
+    cut = np.full(shape, outside, plane.dtype)
+    begin = [max(-c, 0) for c in corner]
+    part = plane[tuple(slice(max(c, 0), max(c + n, 0)) for c, n in zip(corner, shape, strict=True))]
+    cut[begin[0] : begin[0] + part.shape[0], begin[1] : begin[1] + part.shape[1]] = part
+    return cut
 
 
 def _direct(

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -591,6 +592,32 @@ def test_distance_tells_what_certainty_cannot():
     assert sorted(found.frames_flagged) == [3, 4]
     np.testing.assert_array_equal(found.certainty, 1)  # one pattern is always certain
     assert "times as far from the patterns as is typical" in found.frames_flagged[3]
+
+
+REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "series"
+
+
+def real(name):
+    if not (REAL / name).exists():
+        pytest.skip(f"real series are not part of the package ({name} not found)")
+    return REAL / name
+
+
+@pytest.mark.parametrize("n_patterns", [1, 2])
+def test_an_afm_series_that_loses_its_lattice(n_patterns):
+    found = segment_series(real("HSAFM_lattice_32frames.asd"), n_patterns, random_state=0, device="cpu")
+    # scan lines in 18 to 20, a noisy lattice in 21, the tip off the surface afterwards; 28 is constant
+    assert sorted(found.frames_flagged) == [18, 19, 20, *range(22, 32)]
+    assert found.frames_flagged[28].startswith("dead: ")
+    assert len(found) == 32
+
+
+def test_an_stm_movie_with_islands_that_come_and_go():
+    with np.load(real("STM_drift_movie_49frames_gray.npz")) as file:
+        frames, mask = file["frames"], ~file["overlay_mask"]
+    found = segment_series(frames, 3, mask=mask, random_state=0, device="cpu")
+    assert not found.frames_flagged
+    np.testing.assert_array_equal(found.labels < 0, ~mask)
 
 
 @pytest.mark.parametrize("n_operations", [None, 9])

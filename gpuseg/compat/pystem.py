@@ -20,7 +20,8 @@ descriptors                   largest of all pixels within window_x, window_y; t
 ``power_spectrum``            the half that is not redundant: 143 values for a window of 19 x 15, not 285
 margins                       labels stand where they were found; theirs are shifted by the patch for the
                               power spectrum, and for rotation and reflection unless radius = patch
-``random_state``              other draws: the same patterns, other numbers on the way
+``random_state``              other draws, and the best of three starts of k-means: the same labels where it
+                              has one answer, else those of the smaller inertia
 ``n_PCA_components``          a fraction of the variance in (0, 1) is taken as well
 ``separability_analysis``     for every descriptor; theirs for the local correlation map only. Operations
                               that are no translations are selected as a list

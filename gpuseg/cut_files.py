@@ -78,19 +78,23 @@ def cut_tiff(path: Path) -> tuple[Walk, int] | None:
 
     with io.broken_files_are_read_errors(path), tifffile.TiffFile(path) as tif:
         page, listed = tif.pages[0], len(tif.pages)
-        promised, broken = _promised(tif), _names_another_page(tif)
-        if page.ndim != 2 or (promised <= listed and not broken):
-            return None
+        promised, following = _promised(tif), _place_after_the_last_page(tif)
         begin, number, shape = page.dataoffsets[0], np.dtype(tif.byteorder + page.dtype.char), page.shape
         in_a_block = listed == 1 and page.compression == 1 and page.photometric == 1
-    if in_a_block and path.stat().st_size >= begin + promised * math.prod(shape) * number.itemsize:
-        return None  # one page may stand for all
+    size = math.prod(shape) * number.itemsize
+    if in_a_block:  # what lies between the first page and the next are frames
+        promised = max(promised, (following - begin) // size)
+    if len(shape) != 2 or (promised <= listed and not following):
+        return None
+    if in_a_block and not following and path.stat().st_size >= begin + promised * size:
+        return None  # one page stands for all
 
     def walk() -> Iterator[Any]:
         if in_a_block and promised > 1:
             with path.open("rb") as file:
                 file.seek(begin)
                 yield from blocks(file, promised, shape, number, path)
+            return
         yield from tiff_pages(path)
         of = f" of {promised}" if promised > listed else ""
         raise ReadError(f"'{path}' ends before frame {listed}{of}; copy or export it again")
@@ -133,15 +137,17 @@ def _promised(tif: Any) -> int:
     return int((tif.imagej_metadata or {}).get("images", 1))
 
 
-def _names_another_page(tif: Any) -> bool:
-    """Whether the last page that can be found names a next one."""
+def _place_after_the_last_page(tif: Any) -> int:
+    """Where the last page that can be found says that the next one is; 0 if it says that there is none."""
     layout, file = tif.tiff, tif.filehandle
+    order: Any = "little" if tif.byteorder == "<" else "big"
     place = tif.pages[-1].offset
     file.seek(place)
-    tags = int.from_bytes(file.read(layout.tagnosize), "little" if tif.byteorder == "<" else "big")
+    tags = int.from_bytes(file.read(layout.tagnosize), order)
     file.seek(place + layout.tagnosize + tags * layout.tagsize)
     following = file.read(layout.offsetsize)
-    return len(following) < layout.offsetsize or bool(following.strip(b"\0"))
+    # a page that is cut before it says so goes on, too
+    return int.from_bytes(following, order) if len(following) == layout.offsetsize else file.size
 
 
 # --- .npz ---------------------------------------------------------------------------------------------------

@@ -147,6 +147,8 @@ def write(kind, stack, folder):
         tifffile.imwrite(path, stack, byteorder=">", photometric="minisblack")
     elif kind == "stored.npz":
         np.savez(path, pixels=stack[0], frames=stack)
+    elif kind == "ome.tif":
+        tifffile.imwrite(path, stack, photometric="minisblack", ome=True, metadata={"axes": "TYX"})
     elif kind == "pages.tif":
         with tifffile.TiffWriter(path) as file:
             for frame in stack:
@@ -165,7 +167,10 @@ def write(kind, stack, folder):
     return path
 
 
-@pytest.mark.parametrize("kind", ["npy", "npz", "tif", "deflated.tif", "big.tif", "inverted.tif", "folder"])
+@pytest.mark.parametrize("kind", [
+    "npy", "npz", "stored.npz", "tif", "deflated.tif", "big.tif", "ome.tif", "pillow.tif", "pages.tif",
+    "inverted.tif", "folder",
+])  # fmt: skip
 def test_files_and_folders(kind, stack, tmp_path):
     frames = open_frames(write(kind, stack, tmp_path))
     assert frames.length == LENGTH
@@ -323,7 +328,7 @@ def test_a_stream_that_breaks_gives_the_frames_before(stack, series, tmp_path):
     ("npy", "ends within frame 3 of 6"), ("npz", "ends within frame 4 of 6"),
     ("stored.npz", "ends within frame 3 of 6"), ("tif", "ends within frame 3 of 6"),
     ("big.tif", "ends within frame 3 of 6"), ("deflated.tif", "could not be read"),
-    ("pillow.tif", "ends before frame 3"), ("pages.tif", "could not be read"),
+    ("ome.tif", "ends within frame 3 of 6"), ("pillow.tif", "ends before frame 3"), ("pages.tif", "could not be read"),
 ])  # fmt: skip
 def test_a_file_that_is_cut_gives_the_frames_before(kind, told, stack, series, tmp_path):
     path = write(kind, stack, tmp_path)

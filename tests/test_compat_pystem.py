@@ -132,6 +132,19 @@ def test_scikit_learn_can_fit_the_axes(image):
     assert agreement(labels, model.perform_clustering(image)) > 0.999
 
 
+@pytest.mark.parametrize("name", ["local_correlation_map", "power_spectrum"])
+def test_the_device_gives_the_same(name, image, emulated_cuda):
+    small = image[:80, :90]
+    parameters = {**SMALL, "descriptor_name": name, "stride": 8, "separability_analysis": True}
+    cpu = segmentationSTEM(**parameters)
+    labels = cpu.perform_clustering(small)
+    emulated_cuda()
+    cuda = segmentationSTEM(**{**parameters, "device": "cuda"})
+    np.testing.assert_array_equal(cuda.perform_clustering(small), labels)
+    assert_scores_close(cuda._descriptors, cpu._descriptors, TOLERANCE["window", "log power"])
+    assert isinstance(cuda._descriptors, np.ndarray)  # where the image is
+
+
 def test_parameters_may_be_changed_between_calls(image):
     model = segmentationSTEM(**SMALL)
     model.paras["n_patterns"] = 3

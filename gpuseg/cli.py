@@ -475,16 +475,15 @@ def measure(
         scale = {"pixel_size": saved.pixel_size if pixel_size is None else pixel_size, "unit": unit}
     beside = result if result.is_dir() else result.with_name(f"{result.stem}-measure")
     folder = output or beside
+    names = ("regions", "boundaries", "defects") if saved.series is None else ("motion", "speed")
+    check_free(folder, names, force)
     if saved.series is not None:
-        check_free(folder, ("motion", "speed"), force)
         found = measuring.series(
             saved.series, frame_time=frame_time, time_unit=time_unit, angle=angle, **scale
         )
         tables = {"motion": found.frames, "speed": found.summary()}
-        verbosity.say(f"{result.name}: {len(found.frames)} frames")
-        verbosity.say(f"{found.summary()}")
+        told = f"{len(found.frames)} frames\n{found.summary()}"
     else:
-        check_free(folder, ("regions", "boundaries", "defects"), force)
         given = {**scale, "stride": saved.stride}
         tables = {
             "regions": measuring.regions(saved.labels, min_size=min_size, **given),
@@ -492,8 +491,9 @@ def measure(
         }
         if saved.certainty is not None and saved.n_patterns > 1:
             tables["defects"] = measuring.defects(saved, threshold, **given)
-        verbosity.say(f"{result.name}: " + ", ".join(f"{len(tables[name])} {name}" for name in tables))
+        told = ", ".join(f"{len(tables[name])} {name}" for name in tables)
     write_tables(folder, tables, force)
+    verbosity.say(f"{result.name}: {told}")
     verbosity.say(f"written to {folder}{os.sep}: {', '.join(f'{name}.csv' for name in tables)}")
 
 

@@ -43,7 +43,7 @@ def accumulate(
     connectivity, min_size
         As in `label_regions`; only for regions.
     max_memory : int or str
-        Bytes, such as 10**8 or "128MB", that a part of `data` and its copy may take; at least one pixel is
+        Bytes, such as 10**8 or "128MB", that a part of `data` and its copies may take; at least one pixel is
         read.
 
     Returns
@@ -74,7 +74,9 @@ def accumulate(
         labels = to_numpy(label_regions(labels, connectivity=connectivity, min_size=min_size)) - 1
         n = int(labels.max()) + 1
     sums = np.zeros((n, *data.shape[2:]), np.complex128 if data.dtype.kind == "c" else np.float64)
-    for part in _parts(data.shape, data.dtype.itemsize, budget):
+    # what is read, its pixels in the order of their labels, and those as the sums' type
+    pixel = max(1, math.prod(data.shape[2:]) * (2 * data.dtype.itemsize + sums.itemsize))
+    for part in _parts(labels.shape, pixel, budget):
         _add(sums, labels[part], to_numpy(data[part]))
     if how == "sum":
         return sums
@@ -120,10 +122,9 @@ def check_memory(value: Any) -> int:
     return int(size)
 
 
-def _parts(shape: tuple[int, ...], itemsize: int, budget: int) -> list[tuple[slice, slice]]:
-    """Blocks of rows, or of columns of one row, that with a copy stay within the budget."""
-    height, width = shape[:2]
-    pixel = max(1, 2 * itemsize * math.prod(shape[2:]))
+def _parts(shape: tuple[int, ...], pixel: int, budget: int) -> list[tuple[slice, slice]]:
+    """Blocks of rows, or of columns of one row, that stay within the budget; `pixel` in bytes."""
+    height, width = shape
     rows, cols = max(1, budget // (pixel * width)), width
     if pixel * width > budget:
         cols = max(1, budget // pixel)

@@ -266,13 +266,15 @@ class _Tracker:
         if frame_time is not None:
             columns[f"time_{time_unit}"] = times
         n = max((len(each) for each in self.counts), default=0)
-        counts = np.array([np.pad(each, (0, n - len(each))) for each in self.counts], float).reshape(-1, n)
+        counts = np.array([np.pad(each, (0, n - len(each))) for each in self.counts], float).reshape(
+            n_frames, n
+        )
         total = counts.sum(1)
         for k in range(n):
             columns[f"area_fraction_{k}"] = np.divide(
                 counts[:, k], total, out=np.full(n_frames, np.nan), where=total > 0
             )
-        certainty, length, position, straightness = np.array(self.rows, float).reshape(-1, 4).T
+        certainty, length, position, straightness = np.array(self.rows, float).reshape(n_frames, 4).T
         used = np.isfinite(position) & np.array([not flag for flag in self.flags], bool)
         per = scale.pixel_size or 1.0
         unit = f"{scale.unit}_per_{'frame' if frame_time is None else time_unit}"

@@ -605,11 +605,12 @@ def matched(table, truth, within=14):
     return int((distance.min(0) < within).sum()), int((distance.min(1) >= within).sum())
 
 
-@pytest.mark.parametrize("counts", [20, 10])
-def test_vacancies_of_a_bicrystal_are_found_and_nothing_else(counts):
+@pytest.mark.parametrize(("counts", "by"), [(20, "auto"), (5, "likeness"), (20, "certainty")])
+def test_vacancies_of_a_bicrystal_are_found_and_nothing_else(counts, by):
     scene = synthetic.bicrystal(counts=counts, vacancies=VACANCIES, random_state=0)
     result = gpuseg.segment(scene.image, 2, random_state=0, device="cpu")
-    table = measure.defects(result, pixel_size=0.1)
+    table = measure.defects(result, by=by, pixel_size=0.1)
+    assert ("mean_likeness" in table.columns) == (by != "certainty")
     assert matched(table, scene.vacancies) == (len(VACANCIES), 0)
     sides = [
         result.labels[int(row), int(col)]
@@ -620,7 +621,7 @@ def test_vacancies_of_a_bicrystal_are_found_and_nothing_else(counts):
     assert (table["distance_to_boundary_px"] > 5).all()
     np.testing.assert_allclose(table["area_nm2"], table["area_px"] * 0.01)
     assert table["defect"].tolist() == list(range(1, len(table) + 1))
-    none = measure.defects(result, min_size=10**6)
+    none = measure.defects(result, min_size=10**6, by=by)
     assert len(none) == 0
     assert list(none.columns) == [name for name in table.columns if not name.endswith(("_nm", "_nm2"))]
 
@@ -628,6 +629,14 @@ def test_vacancies_of_a_bicrystal_are_found_and_nothing_else(counts):
 def test_a_perfect_bicrystal_has_no_defects():
     scene = synthetic.bicrystal(counts=20, random_state=0)
     assert len(measure.defects(gpuseg.segment(scene.image, 2, random_state=0, device="cpu"))) == 0
+
+
+def test_vacancies_move_no_certainty_in_a_small_image_but_likeness():
+    """Why there are two ways: five components of 256 x 256 pixels know nothing of two vacancies."""
+    scene = synthetic.bicrystal((256, 256), vacancies=[(100, 60), (160, 200)], random_state=10)
+    result = gpuseg.segment(scene.image, 2, random_state=0, device="cpu")
+    assert matched(measure.defects(result), scene.vacancies) == (2, 0)
+    assert matched(measure.defects(result, by="certainty"), scene.vacancies) == (0, 0)
 
 
 @pytest.mark.parametrize(("vacancies", "wanted"), [([(100, 100), (200, 220), (90, 210)], 3), (None, 0)])
@@ -640,6 +649,10 @@ def test_defects_of_a_single_crystal(vacancies, wanted):
     assert matched(table, scene.vacancies) == (wanted, 0)
     assert len(table) == wanted
     assert np.isinf(table["distance_to_boundary_px"]).all()
+    if wanted:
+        assert (table["mean_certainty"] == 1).all()
+        lowest = table["mean_likeness"].max()
+        assert len(measure.defects(result, lowest + 0.05)) == wanted  # not by certainty: all is certain
     with pytest.raises(ValueError, match="has one pattern, of which every label is certain"):
         measure.defects(SimpleNamespace(labels=result.labels, certainty=result.certainty))
 
@@ -695,6 +708,8 @@ def test_a_small_island_of_another_pattern_is_a_defect_of_what_surrounds_it():
     (None, {"threshold": "low"}, TypeError, "`threshold` is 'low'"),
     (None, {"min_size": 0}, ValueError, "`min_size` is 0"),
     (None, {"min_size": "big"}, TypeError, "`min_size` is 'big'"),
+    (None, {"by": "eye"}, ValueError, "`by` is 'eye'; one of 'auto', 'certainty', 'likeness' is needed"),
+    (None, {"by": "likeness"}, ValueError, "`by` is 'likeness', but `segmentation` is SimpleNamespace without descriptors"),
     (None, {"distance": -1}, ValueError, "`distance` is -1"),
     (None, {"distance": "far"}, TypeError, "`distance` is 'far'"),
     (None, {"stride": 0}, ValueError, "`stride` is 0"),

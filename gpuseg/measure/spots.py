@@ -1,4 +1,4 @@
-"""Defects: connected spots of low certainty inside a region."""
+"""Defects: connected spots inside a region that are little like it."""
 
 from __future__ import annotations
 
@@ -9,33 +9,36 @@ from typing import Any
 import numpy as np
 
 from gpuseg.arrays import to_numpy
-from gpuseg.checks import check_int
-from gpuseg.clustering import squared_distances
+from gpuseg.checks import check_choice, check_int
 from gpuseg.measure.inputs import check_positive, check_scale, labels_of, stride_of, where_measured
 from gpuseg.measure.table import Table
 
 __all__ = ["defects"]
 
 OUTLIER = 5.0
-"""Robust standard deviations below the median certainty from which on a point is unusual.
+"""Robust standard deviations below the median from which on a point is unusual.
 
-Measured on bicrystals of 512 x 512 pixels with 8 vacancies: at 20, 10, 5, 3 and 1 counts per pixel 28, 29,
-26, 6 and 0 of 32 are found, with no false one in four perfect images (one at 1 count); with 6 only 15 at 5.
+Measured on four bicrystals of 512 x 512 pixels with eight vacancies each, one of them at the boundary: by
+likeness 28, 28, 28, 25 and 0 of 32 are found at 20, 10, 5, 3 and 1 counts per pixel, by certainty 28, 29, 26,
+6 and 0; no false one, and none in the same images without vacancies.
 """
+
+WAYS = ("auto", "certainty", "likeness")
 
 DEFAULT_REACH = 20.0
 """Half size of the patches in pixels where it is not known: that of the default descriptor."""
 
 FAR = 10.0
-"""With a single pattern certainty is 1 - d / (FAR x median d), with the distance d to its centre."""
+"""Likeness is 1 - d / (FAR x median d), d the distance of a grid point to its pattern's median descriptor."""
 
 
 @dataclass(frozen=True)
 class _Map:
-    """Labels and certainty of the same pixels, and how they were found."""
+    """Labels and certainty of the same pixels, what is low at defects, and how they were found."""
 
     labels: np.ndarray
     certainty: np.ndarray
+    sure: np.ndarray
     reach: float
     stride: int
 
@@ -45,6 +48,7 @@ def defects(
     threshold: float | None = None,
     min_size: int | None = None,
     *,
+    by: str = "auto",
     distance: float | None = None,
     pixel_size: float | None = None,
     unit: str | None = None,
@@ -57,10 +61,15 @@ def defects(
     segmentation : Segmentation or FrameSegmentation
         Anything with `labels` and `certainty` will do.
     threshold : float, optional
-        Certainty in (0, 1) below which a pixel is unusual. If None, that of each pattern is found: the median
-        certainty well inside, less five robust standard deviations (1.4826 times the median deviation).
+        Certainty (or likeness) in (0, 1) below which a pixel is unusual. If None, that of each pattern is
+        found: the median well inside, less five robust standard deviations (1.4826 times the median
+        deviation).
     min_size : int, optional
         Smaller spots (pixels) are left out; the area of four grid points if None.
+    by : {"auto", "certainty", "likeness"}
+        What is low at a defect. Certainty compares a grid point with the patterns; likeness compares it with
+        its own pattern only, by all operations, and needs a `Segmentation`. "auto" is certainty where a
+        threshold is given or only certainty is known, else likeness.
     distance : float, optional
         How far from boundaries between patterns, masked pixels and the border of the image "inside" begins,
         in pixels: the mean distance of a defect's pixels is larger. The patch radius of the descriptor if
@@ -74,9 +83,9 @@ def defects(
     -------
     Table
         A row for each defect: ``defect``, ``pattern`` of the region around it, ``mean_certainty``,
-        ``min_certainty``, and in pixels and the unit ``area``, ``centroid_row``, ``centroid_col``,
-        ``distance_to_boundary`` (of its nearest pixel; inf where there is no boundary). The area is that of
-        the spot, about that of a patch for a single vacancy.
+        ``min_certainty``, with likeness also ``mean_likeness``, and in pixels and the unit ``area``,
+        ``centroid_row``, ``centroid_col``, ``distance_to_boundary`` (of its nearest pixel; inf where there is
+        no boundary). The area is that of the spot, about that of a patch for a single vacancy.
 
     Raises
     ------
@@ -92,16 +101,17 @@ def defects(
     ``(2 distance + 1)**2`` pixels, count as part of what surrounds them and as unusual: a strong defect
     often gets the label of another pattern.
 
-    With a single pattern every label is certain. There 1 - d / (10 median d) stands for the certainty, with
-    the distance d of a grid point to the centre among the components; so a `Segmentation` is needed.
+    Likeness is 1 - d / (10 median d) in [0, 1], with the distance d of a grid point's descriptor to the
+    median descriptor of its pattern. It also sees what moves a descriptor, but towards no other pattern; with
+    a single pattern every label is certain, and likeness is used whatever the threshold.
     """
     scale = check_scale(pixel_size, unit)
     given = None if threshold is None else _check_threshold(threshold)
-    found = _map_of(segmentation, stride, distance)
+    found = _map_of(segmentation, stride, distance, check_choice(by, "by", WAYS), given)
     least = 4 * found.stride**2 if min_size is None else check_int(min_size, "min_size", 1)
     host, small = _without_islands(found.labels, (2 * found.reach + 1) ** 2)
     to_boundary = _distance_to_boundary(host)
-    unusual = (host >= 0) & (small | (found.certainty < _thresholds(found, host, to_boundary, given)))
+    unusual = (host >= 0) & (small | (found.sure < _thresholds(found, host, to_boundary, given)))
     return _spots(found, host, unusual, to_boundary, least, scale)
 
 
@@ -113,7 +123,9 @@ def _check_threshold(threshold: Any) -> float:
     return float(threshold)
 
 
-def _map_of(segmentation: Any, stride: int | None, distance: float | None) -> _Map:
+def _map_of(
+    segmentation: Any, stride: int | None, distance: float | None, by: str, threshold: float | None
+) -> _Map:
     if not hasattr(segmentation, "labels") or not hasattr(segmentation, "certainty"):
         raise TypeError(
             f"`segmentation` is {type(segmentation).__name__}; a Segmentation, or another object with "
@@ -121,35 +133,57 @@ def _map_of(segmentation: Any, stride: int | None, distance: float | None) -> _M
         )
     labels = to_numpy(labels_of(segmentation))
     reach = _reach(segmentation) if distance is None else check_positive(distance, "distance")
-    certainty = to_numpy(_certainty(segmentation, labels))
+    certainty = to_numpy(_on_pixels(segmentation, segmentation.certainty)).astype(np.float64)
     if certainty.shape != labels.shape:
         raise ValueError(
             f"`certainty` has shape {certainty.shape}; that of the labels, {labels.shape}, is needed"
         )
-    return _Map(labels, certainty.astype(np.float64), reach, stride_of(segmentation, stride))
+    sure = certainty
+    if _uses_likeness(segmentation, by, threshold):
+        sure = to_numpy(_on_pixels(segmentation, _likeness(segmentation)))
+    return _Map(labels, certainty, sure, reach, stride_of(segmentation, stride))
 
 
-def _certainty(segmentation: Any, labels: np.ndarray) -> Any:
-    """(H, W) certainty; of a single pattern, from the distances to its centre."""
+def _on_pixels(segmentation: Any, values: Any) -> Any:
     grid: Any = getattr(segmentation, "grid", None)
-    if (n_patterns := getattr(segmentation, "n_patterns", None)) is None:
-        n_patterns = 2 if labels.max() > 0 else _patterns_by_certainty(segmentation)
-    if n_patterns > 1:
-        certainty = segmentation.certainty
-        on_grid = grid is not None and tuple(certainty.shape) == grid.shape
-        return grid.upsample(certainty) if on_grid else certainty
-    if grid is None or not hasattr(segmentation, "components"):
+    return grid.upsample(values) if grid is not None and tuple(values.shape) == grid.shape else values
+
+
+def _uses_likeness(segmentation: Any, by: str, threshold: float | None) -> bool:
+    known = hasattr(segmentation, "descriptors")
+    n_patterns = getattr(segmentation, "n_patterns", None) or _patterns_by_certainty(segmentation)
+    if known:
+        return by == "likeness" or (by == "auto" and (threshold is None or n_patterns == 1))
+    if by == "likeness":
+        raise ValueError(
+            f"`by` is 'likeness', but `segmentation` is {type(segmentation).__name__} without descriptors; "
+            "give a Segmentation, or use by='certainty'"
+        )
+    if n_patterns == 1:
         raise ValueError(
             "`segmentation` has one pattern, of which every label is certain; to find its defects give the "
-            "Segmentation itself, with its components, or segment with n_patterns=2"
+            "Segmentation itself, with its descriptors"
         )
-    components = to_numpy(segmentation.components)
-    samples = components.reshape(components.shape[0], -1).T
-    distance = np.sqrt(squared_distances(samples, segmentation.cluster_centers)[0]).reshape(grid.shape)
-    typical = float(np.nanmedian(distance[grid.at_points(labels) >= 0])) if (labels >= 0).any() else 1.0
-    # a perfect crystal: no distance, all certain
-    ratio = np.nan_to_num(distance / typical, nan=0.0) if typical > 0 else np.zeros_like(distance)
-    return grid.upsample(np.clip(1 - ratio / FAR, 0, 1))
+    return False
+
+
+def _likeness(segmentation: Any) -> np.ndarray:
+    """(h, w) how near each grid point is to what is typical of its pattern; 1 where nothing is known."""
+    descriptors = segmentation.descriptors
+    values = to_numpy(descriptors.values).reshape(len(descriptors.operations), -1)
+    labels = to_numpy(segmentation.point_labels).ravel()
+    usable = to_numpy(descriptors.usable).ravel()
+    likeness = np.ones(labels.size)
+    for k in range(segmentation.n_patterns):
+        member = usable & (labels == k)
+        samples = values[:, member]
+        if not samples.size:
+            continue
+        distance = np.linalg.norm(samples - np.median(samples, axis=1, keepdims=True), axis=0)
+        typical = float(np.median(distance))
+        if typical > 0:  # else most of the pattern is the same to the last digit
+            likeness[member] = np.clip(1 - distance / (FAR * typical), 0, 1)
+    return likeness.reshape(descriptors.grid.shape)
 
 
 def _patterns_by_certainty(segmentation: Any) -> int:
@@ -202,12 +236,12 @@ def _distance_to_boundary(labels: np.ndarray) -> np.ndarray:
 def _thresholds(
     found: _Map, host: np.ndarray, to_boundary: np.ndarray, given: float | None
 ) -> np.ndarray | float:
-    """The certainty below which each pixel is unusual."""
+    """The certainty or likeness below which each pixel is unusual."""
     if given is not None:
         return given
     limits = np.zeros(max(int(host.max()) + 1, 1))
     for k in range(len(limits)):
-        inside = found.certainty[(host == k) & (to_boundary > 2 * found.reach)]
+        inside = found.sure[(host == k) & (to_boundary > 2 * found.reach)]
         if inside.size == 0:  # a pattern without an inside: nothing in it can be called unusual
             continue
         middle = np.median(inside)
@@ -240,6 +274,8 @@ def _spots(
         "mean_certainty": mean[keep],
         "min_certainty": nearest[keep],
     }
+    if found.sure is not found.certainty:
+        columns["mean_likeness"] = of_each(ndimage.mean, found.sure)[keep]
     columns |= scale.columns("area", area[keep], 2)
     columns |= scale.columns("centroid_row", rows[keep])
     columns |= scale.columns("centroid_col", cols[keep])

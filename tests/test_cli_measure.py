@@ -95,6 +95,8 @@ def test_grid_points_and_one_pattern(here, capsys):
     assert main(["measure", "a"]) == 0
     points, full = (float(rows(f"{name}/boundaries.csv")[0]["length_nm"]) for name in "pa")
     assert points == pytest.approx(full, rel=0.06)
+    labels = tifffile.imread("p/labels.tif").astype(int) - 1
+    assert rows("p/boundaries.csv") == written(measure.boundaries(labels, pixel_size=0.1, unit="nm"))
     assert main(["measure", "one"]) == 0
     assert names(here / "one") == sorted([*io.RESULT_FILES, "regions.csv", "boundaries.csv"])
     assert "one: 1 regions, 0 boundaries" in said(capsys)[0]

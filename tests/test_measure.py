@@ -179,6 +179,14 @@ def test_the_outline_of_a_disc(radius, bound):
     assert row["length_px"] == pytest.approx(2 * math.pi * radius, rel=bound)
 
 
+def test_the_outline_of_a_disc_through_the_stairs_of_a_stride():
+    grid = Grid.full(SHAPE, 5)
+    stairs = grid.upsample(grid.at_points(disc(80)))
+    seen, smooth = (measure.regions(stairs, stride=stride)["perimeter_px"][1] for stride in (1, 5))
+    assert smooth == pytest.approx(2 * math.pi * 80, rel=0.01)
+    assert seen > 1.15 * smooth
+
+
 def test_three_patterns_meet_in_pairs():
     labels = np.zeros((100, 120), np.int32)
     labels[:, 40:80], labels[:, 80:] = 2, 1
@@ -333,6 +341,7 @@ def test_cucim_is_used_where_it_is_installed(emulated_cuda, monkeypatch):
     on_gpu = cupy.asarray(labels)
     assert measure.regions(on_gpu, min_size=5).records() == measure.regions(labels, min_size=5).records()
     assert seen == ["label", "regionprops_table"]
+    assert len(measure.regions(cupy.asarray(np.full((5, 5), -1)))) == 0
     names = measure.label_regions(on_gpu)
     assert isinstance(names, cupy.ndarray)
     np.testing.assert_array_equal(names.get(), measure.label_regions(labels))
@@ -397,7 +406,9 @@ def test_a_table_as_a_pandas_frame(monkeypatch):
 # ---- motion
 
 
-@pytest.mark.parametrize(("angle", "speed"), [(90, 1.0), (60, 1.5), (20, -1.2), (0, 2.0), (130, -0.7)])
+@pytest.mark.parametrize(
+    ("angle", "speed"), [(90, 1.0), (60, 1.5), (20, -1.2), (67, 0.9), (0, 2.0), (130, -0.7)]
+)
 def test_a_moving_boundary_is_found_where_it_is(angle, speed):
     movie = synthetic.boundary_movie((150, 190), 25, boundary_angle=angle, speed=speed, random_state=0)
     truth = np.stack([synthetic.label_halves((150, 190), angle=angle, offset=d) for d in movie.boundary])
@@ -477,6 +488,10 @@ def test_the_pair_and_the_angle_can_be_chosen():
     assert found.speed == pytest.approx(0, abs=1e-9)
     chosen = measure.series(labels, patterns=(1, 2))
     assert chosen.patterns == (1, 2)
+    first = SimpleNamespace(labels=labels[0] // 2, flag="unlike what was learnt", mean_certainty=0.1)
+    assert measure.series([first, *labels]).patterns == (0, 1)
+    first.labels = np.where(labels[0] > 0, 2, 0)  # a boundary that is nowhere else
+    assert measure.series([first, *labels]).patterns == (0, 1)
     fixed = measure.series(labels[:, :, :60], angle=450)
     assert fixed.angle == 90
     np.testing.assert_allclose(fixed.frames["boundary_position_px"], 0, atol=0.51)
@@ -678,6 +693,9 @@ def test_where_a_spot_counts_as_a_defect():
     assert len(measure.defects(inside, 0.25)) == 0  # the spot is more certain than that
     assert len(measure.defects(inside, 0.5, min_size=500)) == 0
     assert len(measure.defects(spot_map((100, 130)), 0.5)) == 0  # one with the boundary
+    wide = spot_map((100, 60))
+    wide.certainty[:, 80:220] = 0.2  # far into the grains, and still the boundary's
+    assert len(measure.defects(wide, 0.5)) == 1
     assert len(measure.defects(spot_map((100, 115)), 0.5)) == 1
     assert len(measure.defects(spot_map((100, 115)), 0.5, distance=40)) == 0  # too near for such patches
     assert len(measure.defects(spot_map((3, 60)), 0.5)) == 0  # at the border patches are not whole
@@ -779,6 +797,15 @@ def test_spectra_pictures_and_complex_numbers(scan):
     np.testing.assert_allclose(
         measure.accumulate(labels, waves), measure.accumulate(labels, picture) * (1 + 2j)
     )
+
+
+def test_sums_are_exact_where_the_data_are_coarse():
+    labels, data = np.zeros((40, 50), np.int32), np.ones((40, 50, 2), np.float32)
+    data[0, 0] = 2**24  # one more is lost in float32
+    np.testing.assert_array_equal(measure.accumulate(labels, data), [[2**24 + 1999] * 2])
+    counts = np.full((40, 50), 65535, np.uint16)
+    np.testing.assert_array_equal(measure.accumulate(labels, counts), [65535 * 2000])
+    np.testing.assert_array_equal(measure.accumulate(labels, counts > 0), [2000])
 
 
 def test_regions_and_empty_patterns(scan):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gpuseg.arrays import to_numpy
+from gpuseg.arrays import ingest, to_numpy
 from gpuseg.checks import check_choice, check_int
 from gpuseg.measure.geometry import label_regions
 from gpuseg.measure.inputs import labels_of
@@ -85,8 +85,8 @@ def accumulate(
 
 
 def _check_data(data: Any, shape: tuple[int, ...]) -> Any:
-    if not hasattr(data, "shape") or not hasattr(data, "dtype"):
-        data = np.asarray(data)
+    lazy = hasattr(data, "shape") and hasattr(data, "dtype") and not hasattr(data, "__dlpack_device__")
+    data = data if lazy else ingest(data)  # what is in memory; torch has dtypes of its own
     if np.dtype(data.dtype).kind not in "biufc":
         raise TypeError(f"`data` has dtype {data.dtype}; numbers are needed")
     if tuple(data.shape[:2]) != shape:

@@ -96,6 +96,8 @@ def regions(
     step = stride_of(segmentation, stride)
     names, pattern = _number_regions(labels, connectivity, min_size)
     names, module = where_measured(names)
+    if len(pattern) == 1:  # no region, of which not every module knows the properties
+        names, module = where_measured(to_numpy(names))
     found = module.regionprops_table(names, properties=PROPERTIES)
     # cuCIM gives columns of its GPU
     return _region_table({k: to_numpy(column) for k, column in found.items()}, pattern, names, step, scale)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import numbers
 from collections.abc import Iterable, Iterator
@@ -19,8 +20,13 @@ from gpuseg.measure.table import Table
 
 __all__ = ["Motion", "series"]
 
+log = logging.getLogger(__name__)
+
 LEAST_SHARE = 0.02
 """The direction of a boundary is taken from the first frame in which both sides are at least this large."""
+
+STRAIGHT = 0.8
+"""Median straightness below which a position is worth a warning; see `series`."""
 
 FINENESS = 16
 """Positions across a boundary are told apart to 1 / FINENESS of a pixel; areas interpolate between them."""
@@ -68,7 +74,8 @@ class Motion:
         Table
         """
         a, b = self.patterns if self.patterns is not None else (-1, -1)
-        used = self.frames["used"] if "used" in self.frames.columns else np.zeros(0, bool)
+        used = self.frames["used"]
+        straight = self.frames["straightness"][used]
         values = {
             "pattern_a": a,
             "pattern_b": b,
@@ -76,6 +83,7 @@ class Motion:
             f"speed_{self.speed_unit}": self.speed,
             f"speed_error_{self.speed_unit}": self.speed_error,
             f"start_{self.speed_unit.split('_per_')[0]}": self.start,
+            "median_straightness": float(np.median(straight)) if used.any() else math.nan,
             "frames_used": int(used.sum()),
             "frames": len(self.frames),
         }
@@ -137,9 +145,10 @@ def series(
     -----
     The position is that of the straight line along `angle` that cuts off as much area as pattern a has within
     a and b: the distance from the centre of the image, positive towards b. As it comes from areas it resolves
-    less than a pixel and does not mind single wrong pixels. ``straightness`` is the share of pixels on their
-    right side of that line: where it is far below 1, as for an island, the position says little, and areas
-    and boundary lengths are what to look at.
+    less than a pixel and does not mind single wrong pixels. ``straightness`` is the share of the smaller of
+    the two patterns that lies on its side of that line: above 0.95 for a straight boundary, below 0.5 for an
+    island. Where its median is below 0.8, a warning is logged: the position says little then, and areas and
+    boundary lengths are what to look at.
     """
     scale = check_scale(pixel_size, unit)
     step = None if frame_time is None else check_positive(frame_time, "frame_time")
@@ -276,6 +285,12 @@ class _Tracker:
             )
         certainty, length, position, straightness = np.array(self.rows, float).reshape(n_frames, 4).T
         used = np.isfinite(position) & np.array([not flag for flag in self.flags], bool)
+        if used.any() and np.median(straightness[used]) < STRAIGHT:
+            log.warning(
+                "the boundary is far from a straight line (straightness %.2f, 1 is straight): its position "
+                "and speed say little, look at areas and boundary length",
+                np.median(straightness[used]),
+            )
         per = scale.pixel_size or 1.0
         unit = f"{scale.unit}_per_{'frame' if frame_time is None else time_unit}"
         known = position * zoom * per
@@ -303,7 +318,7 @@ class _Line:
         self.places = lowest + np.arange(self.index.max() + 1) / FINENESS
 
     def locate(self, in_a: np.ndarray, in_b: np.ndarray) -> tuple[float, float]:
-        """Position of the boundary, and share of the pixels that such a cut puts on their right side."""
+        """Position of the boundary, and share of the smaller pattern on its side of such a cut."""
         area = np.bincount(self.index[in_a | in_b], minlength=len(self.places)).astype(np.float64)
         there = area > 0
         area, places = area[there], self.places[there]
@@ -311,8 +326,9 @@ class _Line:
         below = np.cumsum(area) - area / 2
         position = float(np.interp(in_a.sum(), below, places))
         before = self.places[self.index] < position
-        right = np.count_nonzero(before & in_a) + np.count_nonzero(~before & in_b)
-        return position, right / area.sum()
+        if in_a.sum() <= in_b.sum():
+            return position, np.count_nonzero(before & in_a) / np.count_nonzero(in_a)
+        return position, np.count_nonzero(~before & in_b) / np.count_nonzero(in_b)
 
 
 def _across(points: Any, shape: tuple[int, ...], angle: float) -> np.ndarray:

@@ -194,13 +194,18 @@ def _patterns_by_certainty(segmentation: Any) -> int:
 
 
 def _reach(segmentation: Any) -> float:
-    """The largest half size of the patches or windows of the descriptor."""
+    """How far the descriptor looks: the largest half size of its patches or windows, pooling included."""
     descriptor = getattr(getattr(segmentation, "model", None), "descriptor", None)
     parts = getattr(descriptor, "descriptors", (descriptor,))
     names = ("patch_radius", "window_radius", "radius")
     # of a local correlation map the patch, not the shifts: of them some always stay on one side
     radii = [next((getattr(each, name) for name in names if hasattr(each, name)), None) for each in parts]
-    known = [float(np.max(radius)) for radius in radii if isinstance(radius, int | tuple | list | np.ndarray)]
+    pooled = [getattr(each, "pooling_radius", 0) for each in parts]
+    known = [
+        float(np.max(radius) + np.max(pooling))
+        for radius, pooling in zip(radii, pooled, strict=True)
+        if isinstance(radius, int | tuple | list | np.ndarray)
+    ]
     return max(known, default=DEFAULT_REACH)
 
 

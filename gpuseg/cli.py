@@ -440,6 +440,7 @@ def _frame_bar(name: str, length: int | None, verbosity: _Verbosity) -> Iterator
 @cli.command(
     epilog=_examples(
         "gpuseg measure out/                           what gpuseg segment or gpuseg series wrote",
+        "gpuseg measure out/ --image image.dm3         with the image, defects are found far better",
         "gpuseg measure labels.tif --pixel-size 0.0125 --unit nm -o numbers/",
         "gpuseg measure movie-gpuseg/ --frame-time 0.4 --force",
     )
@@ -450,6 +451,8 @@ def _frame_bar(name: str, length: int | None, verbosity: _Verbosity) -> Iterator
 @_option("--unit", help="Unit of the pixel size.  [nm]")
 @_option("--min-size", default=1, help="Leave out smaller regions (pixels).")
 @_option("--threshold", type=float, help="Certainty below which a spot is a defect.  [found per pattern]")
+@_option("--image", type=PATH, help="The image of RESULT: defects are what is unlike its pattern there.")
+@reading_options
 @_option("--frame-time", type=float, help="Time from frame to frame, for speeds.  [counted in frames]")
 @_option("--time-unit", default="s", help="Unit of the frame time.")
 @_option("--angle", type=float, help="Direction of the boundary in degrees, in a series.  [found]")
@@ -458,13 +461,13 @@ def _frame_bar(name: str, length: int | None, verbosity: _Verbosity) -> Iterator
 @click.pass_obj
 def measure(
     verbosity: _Verbosity, result: Path, output: Path | None, pixel_size: float | None, unit: str | None,
-    min_size: int, threshold: float | None, frame_time: float | None, time_unit: str, angle: float | None,
-    force: bool,
+    min_size: int, threshold: float | None, image: Path | None, dataset: str | None, frame: int | None,
+    bin_factor: int, frame_time: float | None, time_unit: str, angle: float | None, force: bool,
 ) -> None:  # fmt: skip
     """Measure RESULT: a folder that gpuseg wrote, or an image or stack of labels (0 masked, k + 1 pattern k).
 
-    Writes regions.csv, boundaries.csv and, where the certainty is known, defects.csv; for a series
-    motion.csv, a row for each frame, and speed.csv.
+    Writes regions.csv, boundaries.csv and, where the image is given or the certainty is known, defects.csv;
+    for a series motion.csv, a row for each frame, and speed.csv.
     """
     from gpuseg import measure as measuring
     from gpuseg.measure.files import check_free, read_saved, write_tables
@@ -475,6 +478,8 @@ def measure(
         scale = {"pixel_size": saved.pixel_size if pixel_size is None else pixel_size, "unit": unit}
     beside = result if result.is_dir() else result.with_name(f"{result.stem}-measure")
     folder = output or beside
+    if image is not None and saved.series is not None:
+        raise ValueError("--image goes with the result of a single image, and this is a series")
     names = ("regions", "boundaries", "defects") if saved.series is None else ("motion", "speed")
     check_free(folder, names, force)
     if saved.series is not None:
@@ -489,7 +494,10 @@ def measure(
             "regions": measuring.regions(saved.labels, min_size=min_size, **given),
             "boundaries": measuring.boundaries(saved.labels, **given),
         }
-        if saved.certainty is not None and saved.n_patterns > 1:
+        if image is not None:
+            again = saved.predict(_read(image, None, dataset, frame, bin_factor)[0].data)
+            tables["defects"] = measuring.defects(again, threshold, **scale)
+        elif saved.certainty is not None and saved.n_patterns > 1:
             tables["defects"] = measuring.defects(saved, threshold, **given)
         told = ", ".join(f"{len(tables[name])} {name}" for name in tables)
     write_tables(folder, tables, force)

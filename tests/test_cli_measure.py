@@ -90,6 +90,26 @@ def test_a_threshold_and_a_least_size(here):
     assert rows("u/defects.csv") == []
 
 
+def test_with_its_image_defects_are_found_by_likeness(here, capsys):
+    places = [(60, 50), (150, 170)]
+    scene = synthetic.bicrystal((220, 220), period=10, vacancies=places, random_state=3)
+    write_tiff("v.tif", scene.image)
+    assert main(["segment", "v.tif", "-o", "v", *OPTIONS, "--patch-radius", "15"]) == 0
+    assert main(["measure", "v", "--image", "v.tif", "-q"]) == 0
+    found = [(float(row["centroid_row_px"]), float(row["centroid_col_px"])) for row in rows("v/defects.csv")]
+    assert len(found) == 2
+    np.testing.assert_allclose(found, sorted(map(tuple, scene.vacancies)), atol=10)
+    assert "mean_likeness" in rows("v/defects.csv")[0]
+    assert main(["measure", "one", "--image", "a.tif", "-q"]) == 0
+    assert (here / "one" / "defects.csv").exists()
+    assert main(["measure", "p", "--image", "a.tif", "-q"]) == 0
+    binned = refused(capsys, ["measure", "v", "--image", "v.tif", "--bin", "2", "-o", "w"])
+    assert "`image` of shape (110, 110) is not what the labels (220, 220) are of" in binned
+    assert "is not what the labels" in refused(capsys, ["measure", "v", "--image", "a.tif", "-o", "w"])
+    io.write_labels("x.tif", np.zeros((9, 9), int))
+    assert "`image` goes with a folder" in refused(capsys, ["measure", "x.tif", "--image", "a.tif"])
+
+
 def test_grid_points_and_one_pattern(here, capsys):
     assert main(["measure", "p"]) == 0
     assert main(["measure", "a"]) == 0
@@ -217,6 +237,8 @@ def test_bad_folders(here, capsys):
     (["a", "--threshold", "2"], "`threshold` is 2.0"),
     (["m", "--frame-time", "0"], "`frame_time` is 0.0"),
     (["m", "--time-unit", "1/s"], "`time_unit` is '1/s'"),
+    (["m", "--image", "m.tif"], "--image goes with the result of a single image"),
+    (["a", "--image", "nowhere.tif"], "'nowhere.tif' does not exist"),
     (["m", "--angle", "nan"], "`angle` is nan"),
     (["a", "--pixel-size", "big"], "'big' is not a valid float"),
     (["a", "-o", "a.tif"], "'a.tif' is a file; a folder for the results is wanted"),

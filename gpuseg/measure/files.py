@@ -14,13 +14,17 @@ import numpy as np
 from gpuseg import io
 from gpuseg.frames import open_frames
 from gpuseg.measure.table import Table
-from gpuseg.segmentation import SegmentationModel
+from gpuseg.segmentation import Segmentation, SegmentationModel
 from gpuseg.series_results import FrameSegmentation, SeriesSegmentation
 
 __all__ = ["Saved", "check_free", "read_saved", "write_tables"]
 
 LEAST_EQUAL = 0.5
 """Share of neighbouring pixels with equal numbers: above 0.9 in labels, about 0.1 in a picture."""
+
+
+LEAST_SAME = 0.99
+"""Share of equal labels by which an image is known again; rounding of another device changes fewer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +53,36 @@ class Saved:
     pixel_size: float | None
     unit: str | None
     model: SegmentationModel | None
+
+    def predict(self, image: np.ndarray) -> Segmentation:
+        """The segmentation that was saved, with all its stages, from the image it is of.
+
+        Parameters
+        ----------
+        image : (H, W) array
+
+        Returns
+        -------
+        Segmentation
+
+        Raises
+        ------
+        ValueError
+            Without a model, and for an image that gives other labels.
+        """
+        if self.model is None or self.labels is None:
+            raise ValueError(
+                "`image` goes with a folder that gpuseg segment wrote: labels alone have no model"
+            )
+        on_pixels = self.labels.shape == image.shape
+        found = self.model.predict(image, mask=self.labels >= 0 if on_pixels else None)
+        same = found.labels.shape == self.labels.shape and np.mean(found.labels == self.labels) > LEAST_SAME
+        if not same:
+            raise ValueError(
+                f"`image` of shape {image.shape} is not what the labels {self.labels.shape} are of; "
+                "the image, frame and binning of the segmentation are needed"
+            )
+        return found
 
 
 def read_saved(path: Path) -> Saved:

@@ -216,8 +216,9 @@ def _scatter(samples: Any, mean: Any) -> Any:
             total += centred.T @ centred
         return total
 
-    # equal spans, as many as any number of cores can share out: what is computed depends on none
-    ends = np.linspace(0, n_samples, min(engine.SPANS, n_samples) + 1).astype(int).tolist()
+    # equal spans that do not depend on the number of cores, so that the result does not either
+    n_spans = min(engine.SPANS, -(-n_samples // engine.SAMPLES_OF_A_SPAN))
+    ends = np.linspace(0, n_samples, n_spans + 1).astype(int).tolist()
     return functools.reduce(operator.iadd, engine.each(sum_of, list(itertools.pairwise(ends))))
 
 

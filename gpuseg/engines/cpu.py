@@ -139,8 +139,9 @@ def each(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
 SAMPLES_AT_A_TIME = 1 << 12
 """Rows of a table of samples that one thread works on at a time."""
 
-SPANS = 16
-"""Parts of a table of samples that threads may sum up beside each other, each into a result of its own."""
+SPANS, SAMPLES_OF_A_SPAN = 16, 1 << 11
+"""At most so many parts of a table of samples are summed up beside each other, each of about so many or more:
+every part has a covariance matrix of its own."""
 
 FEW_FEATURES = 200
 """Up to so many, all eigenvectors are found as soon as some of them."""

@@ -120,8 +120,8 @@ def each(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
 SAMPLES_AT_A_TIME = 1 << 18
 """Rows of a table of samples that are copied at a time."""
 
-SPANS = 1
-"""Parts of a table of samples that are summed up beside each other: cuBLAS is busy with one."""
+SPANS, SAMPLES_OF_A_SPAN = 1, 1
+"""A table of samples is summed up in one part: cuBLAS is busy with one."""
 
 WINDOW_PIXELS_AT_A_TIME = 1 << 25
 """Pixels of all windows that one thread works on at a time,

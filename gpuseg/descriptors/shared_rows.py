@@ -70,17 +70,15 @@ class _Lines:
     ----------
     sums : (Y, M, w) or (h, p, M, w) array
         Of the segment less its level, times each wave. This and all others are 0 outside the image.
-    level, remainder : (Y, w) or (h, p, w) float64 arrays
-        Very nearly the segment's mean, and the mean of what is left.
-    squares : (Y, w) or (h, p, w) float64 array
-        Sum of the squares of the segment less its level.
-    count : (Y, w) or (h, p, w) float64 array
-        Pixels inside the image.
+    level, total : (Y, w) or (h, p, w) float64 arrays
+        Very nearly the segment's mean, and its sum: numbers of which differences are taken.
+    squares, count : (Y, w) or (h, p, w) float32 arrays
+        Sum of the squares of the segment less its level, and its pixels inside the image.
     """
 
     sums: Any
     level: Any
-    remainder: Any
+    total: Any
     squares: Any
     count: Any
 
@@ -101,11 +99,12 @@ class _Lines:
     def off_the_mean(self) -> tuple[Any, Any]:
         """What the level of each row (h, p, w) is off the window's mean; which windows (h, w) are flat."""
         xp = namespace(self.sums)
-        total = xp.sum(self.count, axis=1, keepdims=True)
-        mean = xp.sum(self.count * (self.level + self.remainder), axis=1, keepdims=True) / total
-        level = xp.where(self.count > 0, self.level - mean, xp.zeros_like(self.level))
-        squares = self.squares + self.count * level * level
-        return xp.astype(level, xp.float32), xp.sum(squares, axis=1) / total[:, 0, :] <= FLAT_VARIANCE
+        count = xp.sum(self.count, axis=1, keepdims=True)
+        mean = xp.sum(self.total, axis=1, keepdims=True) / count
+        level = xp.astype(self.level - mean, xp.float32)
+        level = xp.where(self.count > 0, level, xp.zeros_like(level))
+        squares = xp.sum(self.squares + self.count * level * level, axis=1)
+        return level, squares <= FLAT_VARIANCE * count[:, 0, :]
 
 
 def _lines(pixels: Any, rows: np.ndarray, cols: np.ndarray, waves: np.ndarray) -> tuple[_Lines, Any]:
@@ -134,8 +133,7 @@ def _lines(pixels: Any, rows: np.ndarray, cols: np.ndarray, waves: np.ndarray) -
 
     level = xp.sum(only_inside(segments), axis=1) / xp.clip(count, 1, None)
     segments = only_inside(segments - level[:, None, :])
-    remainder = xp.sum(segments, axis=1) / xp.clip(count, 1, None)
+    level, remainder = (xp.astype(each, xp.float64) for each in (level, xp.sum(segments, axis=1)))
+    total = xp.astype(count, xp.float64) * level + remainder
     squares = xp.sum(segments * segments, axis=1)
-    # a few numbers per segment: in double they cost nothing and no window's mean is off
-    small = (xp.astype(each, xp.float64) for each in (level, remainder, squares, count))
-    return _Lines(xp.asarray(waves) @ segments, *small), xp.asarray(of_one)
+    return _Lines(xp.asarray(waves) @ segments, level, total, squares, count), xp.asarray(of_one)

@@ -151,9 +151,8 @@ def _write(function: Callable[[Part, Any], None], values: Any, grid: Grid, radiu
     """Write the values (N, h, w) of an image without a mask, NaN where missing."""
     xp, engine = namespace(values), engine_for(home_of(values))
     size = [2 * r + 1 for r in radius]
-    # a third of them: the lines of pixels and their sums are at work at the same time
-    width = min(grid.shape[1], max(1, engine.WINDOW_PIXELS_AT_A_TIME // (3 * math.prod(size))))
-    width = -(-grid.shape[1] // -(-grid.shape[1] // width))
+    width = min(grid.shape[1], max(1, engine.WINDOW_PIXELS_AT_A_TIME // math.prod(size)))
+    width = -(-grid.shape[1] // -(-grid.shape[1] // width))  # strips of equal width
     # high enough that most lines of pixels are shared by as many windows as can be
     height = max(1, 5 * size[0] // grid.stride, engine.WINDOW_PIXELS_AT_A_TIME // (width * math.prod(size)))
     engine.each(lambda part: function(part, values), list(_parts(grid.shape, height, width)))

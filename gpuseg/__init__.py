@@ -13,18 +13,21 @@ from gpuseg.arrays import DeviceError
 from gpuseg.descriptors import (
     Descriptors,
     Fusion,
+    GlideReflectionSymmetry,
     Histogram,
     LocalCorrelationMap,
     Patches,
     PowerSpectrum,
     PreselectedTranslations,
+    ReflectionSymmetry,
+    RotationalSymmetry,
 )
 from gpuseg.grid import Grid
 from gpuseg.segmentation import Segmentation, SegmentationModel, segment
-from gpuseg.symmetry import Feature, Part, Translation
+from gpuseg.symmetry import Feature, GlideReflection, Part, Ranked, Reflection, Rotation, Translation
 
 if TYPE_CHECKING:
-    from gpuseg import io, plot, synthetic
+    from gpuseg import io, measure, plot, synthetic
     from gpuseg.segmenter import Segmenter
     from gpuseg.series import SeriesError, iterate_series, segment_series
     from gpuseg.series_results import FrameSegmentation, SeriesSegmentation
@@ -38,6 +41,8 @@ __all__ = [
     "Feature",
     "FrameSegmentation",
     "Fusion",
+    "GlideReflection",
+    "GlideReflectionSymmetry",
     "Grid",
     "Histogram",
     "LocalCorrelationMap",
@@ -45,6 +50,11 @@ __all__ = [
     "Patches",
     "PowerSpectrum",
     "PreselectedTranslations",
+    "Ranked",
+    "Reflection",
+    "ReflectionSymmetry",
+    "Rotation",
+    "RotationalSymmetry",
     "Segmentation",
     "SegmentationModel",
     "Segmenter",
@@ -54,6 +64,7 @@ __all__ = [
     "Translation",
     "io",
     "iterate_series",
+    "measure",
     "plot",
     "segment",
     "segment_series",
@@ -62,7 +73,7 @@ __all__ = [
 ]
 
 # imported when first asked for, so that `import gpuseg` stays fast
-_MODULES = ("io", "plot", "synthetic")
+_MODULES = ("io", "measure", "plot", "synthetic")
 _NAMES = {
     "Segmenter": "segmenter",
     "FrameSegmentation": "series_results",

@@ -6,6 +6,7 @@ file aside first and rename it when it is complete, so that a reader never sees 
 
 from __future__ import annotations
 
+import csv
 import json
 import logging
 import math
@@ -34,6 +35,7 @@ __all__ = [
     "open_stack",
     "read_image",
     "save_segmentation",
+    "write_csv",
     "write_json",
     "write_label_stack",
     "write_labels",
@@ -69,7 +71,7 @@ NO_UNIT = {"", "none", "px", "pixel", "pixels", "undefined", "<undefined>"}
 TIFF_TYPES = (".tif", ".tiff")
 PICTURE_TYPES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm")
 WANTED = (
-    "wanted: .npy .npz .tif .png .jpg .bmp .sxm, "
+    "wanted: .npy .npz .tif .png .jpg .bmp .sxm .asd, "
     "or with `pip install 'gpuseg[io]'` .dm3 .dm4 .emd .ser .mrc .hspy ..."
 )
 
@@ -165,8 +167,8 @@ def read_image(
     Parameters
     ----------
     path : path
-        .npy, .npz, .tif, .png, .jpg, .bmp and .sxm (Nanonis) are read here; everything else, such as .dm3,
-        .dm4, .emd, .ser, .mrc and .hspy, by RosettaSciIO (``pip install 'gpuseg[io]'``).
+        .npy, .npz, .tif, .png, .jpg, .bmp, .sxm (Nanonis) and .asd (high-speed AFM) are read here; everything
+        else, such as .dm3, .dm4, .emd, .ser, .mrc and .hspy, by RosettaSciIO (``pip install 'gpuseg[io]'``).
     dataset : str or int, optional
         Name or number of the data set in a file with several; not needed where only one is a picture.
     frame : int, optional
@@ -277,7 +279,7 @@ def check_file(path: Path) -> None:
 
 
 def _reader(path: Path) -> Callable[[Path], list[_Dataset]]:
-    readers = {".npy": _read_npy, ".npz": _read_npz, ".sxm": _read_nanonis}
+    readers = {".npy": _read_npy, ".npz": _read_npz, ".sxm": _read_nanonis, ".asd": _read_asd}
     readers |= dict.fromkeys(TIFF_TYPES, _read_tiff) | dict.fromkeys(PICTURE_TYPES, _read_picture)
     return readers.get(path.suffix.lower(), _read_with_rosettasciio)
 
@@ -618,6 +620,15 @@ def _read_nanonis(path: Path) -> list[_Dataset]:
     ]
 
 
+def _read_asd(path: Path) -> list[_Dataset]:
+    from gpuseg.asd import read_channels
+
+    return [
+        _Dataset(each.name, each.shape, "TYX", each.load, each.pixel, "nm")  # type: ignore[arg-type]
+        for each in read_channels(path)  # stacks: never asked for no frame
+    ]
+
+
 def _nanonis_planes(table: str) -> list[str]:
     """Name of each plane, in the order of the file, from the header's table of channels."""
     titles, *rows = (row.split("\t") for row in table.splitlines() if row.startswith("\t"))
@@ -850,6 +861,29 @@ def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None
     text = json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     with _aside(Path(path)) as aside:
         aside.write_text(text, encoding="utf-8")
+
+
+def write_csv(path: str | os.PathLike[str], names: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Write a table as comma-separated text, whole or not at all.
+
+    Parameters
+    ----------
+    path : path
+        Of the .csv file; replaced if it exists.
+    names : iterable of str
+        Of the columns.
+    rows : iterable of rows
+        Numbers are written to their last digit, NaN as nan.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    """
+    with _aside(Path(path)) as aside, aside.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(names)
+        table.writerows(rows)
 
 
 def _plain(value: Any) -> Any:

@@ -13,6 +13,8 @@ from gpuseg.checks import check_int
 from gpuseg.clustering import certainty, sizes, squared_distances
 from gpuseg.decomposition import PCA
 from gpuseg.descriptors import Descriptors
+from gpuseg.descriptors.kept import Kept
+from gpuseg.misfit import typical_misfit
 from gpuseg.separability import separability
 from gpuseg.stages import joined
 
@@ -47,12 +49,6 @@ def select_operations(
     TypeError, ValueError
     """
     wanted = check_int(n_operations, "n_operations", 1, model.components.shape[1])
-    if not hasattr(model.descriptor, "keeping"):
-        name = type(model.descriptor).__name__
-        raise TypeError(
-            f"`n_operations` is {wanted}, but {name} cannot score only some of its operations; "
-            "use None or a descriptor of translations"
-        )
     samples, names = _pooled(described, labels, model.components.shape[1])
     n_patterns = int(model.cluster_centers.shape[0])
     counts = sizes(names, n_patterns)
@@ -73,14 +69,20 @@ def select_operations(
     agree = xp.astype(xp.argmin(distances, axis=0), xp.int32) == names
     return replace(
         model,
-        descriptor=model.descriptor.keeping(kept.tolist()),
+        descriptor=_keeping(model.descriptor, kept.tolist()),
         mean=to_numpy(pca.mean_),
         components=to_numpy(pca.components_),
         explained_variance_ratio=to_numpy(pca.explained_variance_ratio_),
         cluster_centers=to_numpy(centers),
         typical_certainty=float(xp.mean(certainty(distances))),
+        typical_misfit=typical_misfit(pca, xp.min(distances, axis=0)),
         accuracy=float(np.mean(to_numpy(agree))),
     )
+
+
+def _keeping(descriptor: Any, indices: list[int]) -> Any:
+    """A descriptor of some operations: it leaves the others out itself where it can."""
+    return descriptor.keeping(indices) if hasattr(descriptor, "keeping") else Kept(descriptor, indices)
 
 
 def _pooled(described: Sequence[Descriptors], labels: Sequence[Any], n_operations: int) -> tuple[Any, Any]:

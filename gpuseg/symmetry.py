@@ -12,7 +12,16 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Feature", "Part", "Translation", "translations_in_window"]
+__all__ = [
+    "Feature",
+    "GlideReflection",
+    "Part",
+    "Ranked",
+    "Reflection",
+    "Rotation",
+    "Translation",
+    "translations_in_window",
+]
 
 
 @dataclass(frozen=True, order=True)
@@ -33,6 +42,117 @@ class Translation:
 
     def __str__(self) -> str:
         return f"translation ({self.d_row:+d}, {self.d_col:+d}) px"
+
+
+@dataclass(frozen=True, order=True)
+class Rotation:
+    """Turn of a patch about its centre.
+
+    Parameters
+    ----------
+    angle : float
+        In degrees, counter-clockwise as the image is seen.
+    """
+
+    angle: float
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """(2, 2) float64: acts on (row, col) from the centre of the patch."""
+        c, s = _cosine_sine(self.angle)
+        return np.array([[c, -s], [s, c]])
+
+    @property
+    def shift(self) -> np.ndarray:
+        """(2,) float64: (row, col) added afterwards; none."""
+        return np.zeros(2)
+
+    def __str__(self) -> str:
+        return f"rotation {self.angle:g}°"
+
+
+@dataclass(frozen=True, order=True)
+class Reflection:
+    """Mirror image of a patch at a line through its centre.
+
+    Parameters
+    ----------
+    angle : float
+        Direction of the line in degrees, counter-clockwise from the column axis: 0 is the horizontal line.
+    """
+
+    angle: float
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """(2, 2) float64: acts on (row, col) from the centre of the patch (paper: the matrix M)."""
+        c, s = _cosine_sine(2 * self.angle)
+        return np.array([[-c, -s], [-s, c]])
+
+    @property
+    def shift(self) -> np.ndarray:
+        """(2,) float64: (row, col) added afterwards; none."""
+        return np.zeros(2)
+
+    def __str__(self) -> str:
+        return f"reflection {self.angle:g}°"
+
+
+@dataclass(frozen=True, order=True)
+class GlideReflection:
+    """Mirror image of a patch at a line through its centre, moved along that line (paper: r -> M r + t').
+
+    Parameters
+    ----------
+    angle : float
+        Direction of the line in degrees, counter-clockwise from the column axis.
+    glide : float
+        How far, in pixels.
+    """
+
+    angle: float
+    glide: float
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """(2, 2) float64: acts on (row, col) from the centre of the patch."""
+        return Reflection(self.angle).matrix
+
+    @property
+    def shift(self) -> np.ndarray:
+        """(2,) float64: (row, col) added afterwards, the paper's t'."""
+        c, s = _cosine_sine(self.angle)
+        return self.glide * np.array([-s, c])
+
+    def __str__(self) -> str:
+        return f"glide reflection {self.angle:g}°, {self.glide:.4g} px"
+
+
+def _cosine_sine(angle: float) -> tuple[float, float]:
+    """Of an angle in degrees; exact for quarter turns."""
+    quarters, rest = divmod(angle, 90)
+    c, s = np.cos(np.deg2rad(rest)), np.sin(np.deg2rad(rest))
+    for _ in range(int(quarters) % 4):
+        c, s = -s, c
+    return float(c), float(s)
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One of the largest scores of an operation in a pooling window.
+
+    Parameters
+    ----------
+    operation : Rotation, Reflection, ...
+    rank : int
+        0 for the largest score, 1 for the second largest, ...
+    """
+
+    operation: Any
+    rank: int
+
+    def __str__(self) -> str:
+        return f"{self.operation}, rank {self.rank + 1}"
 
 
 @dataclass(frozen=True, order=True)

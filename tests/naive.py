@@ -226,3 +226,102 @@ def histogram(image, rows, cols, radius, n_bins, mask=None):
             (c**4).mean() ** 0.25,
         )
     return result
+
+
+def spline_coefficients(image):
+    """Cubic B-spline coefficients of an image that is mirrored at its outermost pixels (d c b | a b c d | c b a)."""
+    coefficients = np.asarray(image, np.float64)
+    for axis, n in enumerate(coefficients.shape):
+        system = (4 * np.eye(n) + np.eye(n, k=1) + np.eye(n, k=-1)) / 6
+        if n > 1:
+            system[0, 1] = system[-1, -2] = 2 / 6
+        solved = np.linalg.solve(system if n > 1 else np.eye(1), np.moveaxis(coefficients, axis, 0))
+        coefficients = np.moveaxis(solved, 0, axis)
+    return coefficients
+
+
+def b_spline(x):
+    """The cubic B-spline."""
+    x = np.abs(x)
+    return np.where(x < 1, 2 / 3 - x**2 + x**3 / 2, np.where(x < 2, (2 - x) ** 3 / 6, 0))
+
+
+def interpolate(coefficients, row, col):
+    """Values at any positions; NaN where a coefficient that counts is NaN or outside."""
+    row, col = np.broadcast_arrays(np.round(row, 9), np.round(col, 9))
+    height, width = coefficients.shape
+    value = np.zeros(row.shape)
+    for y in range(-1, 3):
+        for x in range(-1, 3):
+            i, j = np.floor(row).astype(int) + y, np.floor(col).astype(int) + x
+            weight = b_spline(row - i) * b_spline(col - j)
+            weight[weight < 1e-20] = 0  # a pixel exactly two away counts nothing
+            inside = (i >= 0) & (i < height) & (j >= 0) & (j < width)
+            pixel = np.where(inside, coefficients[i.clip(0, height - 1), j.clip(0, width - 1)], np.nan)
+            value += np.where(weight > 0, weight * pixel, 0)
+    return value
+
+
+def polar_samples(radius, sectors):
+    """Positions (M, 2) about the centre and areas (M,) of a patch: rings a pixel apart, n samples on each.
+
+    n is the multiple of `sectors`, at least that, for which they are nearest to a pixel apart.
+    """
+    positions, areas = [], []
+    for ring in np.arange(radius) + 0.5:
+        n = sectors * max(1, round(2 * np.pi * ring / sectors))
+        for k in range(n):
+            theta = 2 * np.pi * k / n
+            positions.append((-ring * np.sin(theta), ring * np.cos(theta)))
+            areas.append(ring / n)
+    return np.array(positions), np.array(areas) / np.sum(areas)
+
+
+def polar_scores(image, operations, radius, sectors, mask=None):
+    """Score of each operation (2 x 2 matrix, shift) at every pixel: Pearson's coefficient, weighted by area.
+
+    Between f(r + q) and f(r + M q + t) over the samples q of the patch that are known on both sides; (N, H, W).
+    NaN where they are less than half of the patch, 0 where one side is flat.
+    """
+    valid = valid_pixels(image, mask)
+    image = centred(image, mask)
+    image = np.where(valid, image - image[valid].mean(), 0)
+    flat_variance = FLAT_VARIANCE * image[valid].var()
+    coefficients = np.where(valid, spline_coefficients(image), np.nan)
+    positions, areas = polar_samples(radius, sectors)
+    row, col = (axis[..., None] for axis in np.mgrid[: image.shape[0], : image.shape[1]])
+    scores = []
+    here = interpolate(coefficients, row + positions[:, 0], col + positions[:, 1])
+    for matrix, shift in operations:
+        targets = positions @ np.asarray(matrix).T + shift
+        there = interpolate(coefficients, row + targets[:, 0], col + targets[:, 1])
+        scores.append(weighted_pearson(here, there, areas, flat_variance))
+    return np.array(scores)
+
+
+def weighted_pearson(a, b, weights, flat_variance):
+    """Pearson's coefficient over the last axis; NaN where less than half of the weight is finite in both."""
+    weights = np.where(np.isfinite(a) & np.isfinite(b), weights, 0)
+    total = weights.sum(-1)
+    share = weights / np.where(total > 0, total, 1)[..., None]
+    a, b = np.where(share > 0, a, 0), np.where(share > 0, b, 0)
+    a, b = a - (share * a).sum(-1, keepdims=True), b - (share * b).sum(-1, keepdims=True)
+    var_a, var_b, cov = ((share * x).sum(-1) for x in (a * a, b * b, a * b))
+    flat = (var_a <= flat_variance) | (var_b <= flat_variance)
+    r = np.where(flat, 0, cov / np.sqrt(np.where(flat, 1, var_a * var_b)))
+    return np.where(total < 0.5 - 1e-9, np.nan, r.clip(-1, 1))
+
+
+def pooled(scores, rows, cols, radius, n_max):
+    """The `n_max` largest known scores in the window around each grid point, largest first; (N * n_max, h, w)."""
+    found = np.full((len(scores), n_max, len(rows), len(cols)), np.nan)
+    for k, score in enumerate(scores):
+        for i, row in enumerate(rows):
+            for j, col in enumerate(cols):
+                window = score[
+                    max(row - radius[0], 0) : row + radius[0] + 1,
+                    max(col - radius[1], 0) : col + radius[1] + 1,
+                ]
+                best = np.sort(window[np.isfinite(window)])[::-1][:n_max]
+                found[k, : len(best), i, j] = best
+    return found.reshape(-1, len(rows), len(cols))

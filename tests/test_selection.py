@@ -7,6 +7,7 @@ import pytest
 
 import gpuseg
 from gpuseg import LocalCorrelationMap, PreselectedTranslations, SegmentationModel
+from gpuseg.descriptors.kept import Kept
 from gpuseg.segmentation import segment_together
 from tests.test_segmentation import FAST, uneven_bicrystal
 from tests.tolerances import TOLERANCE
@@ -88,11 +89,11 @@ def test_typical_certainty_is_that_of_the_image_learnt_from(segmentation):
 def test_several_images_share_their_patterns(picture):
     other = uneven_bicrystal(offset=-10.0, random_state=1).image
     options = {"stride": 5, "n_components": 5, "upsampling": True, "sort_labels_by_pattern_size": True,
-               "mask": None, **FAST}  # fmt: skip
-    first, second = segment_together([picture.image, other], 2, **options)
+               **FAST}  # fmt: skip
+    first, second = segment_together([picture.image, other], 2, masks=[None, None], **options)
     assert first.model is second.model
     np.testing.assert_array_equal(first.model.predict(other, device="cpu").labels, second.labels)
-    alone = segment_together([picture.image], 2, **options)[0]
+    alone = segment_together([picture.image], 2, masks=[None], **options)[0]
     np.testing.assert_array_equal(alone.labels, gpuseg.segment(picture.image, **FAST).labels)
 
 
@@ -123,14 +124,21 @@ def test_bad_labels_are_refused(segmentation):
         model.select(3, fewer, segmentation.point_labels)
 
 
-def test_a_descriptor_must_know_how_to_keep_some():
+def test_operations_of_any_descriptor_are_selected():
     class Whole:
         def transform(self, image, stride=5, mask=None, device="auto"):
             return LocalCorrelationMap(6, 6, 30).transform(image, stride, mask, device)
 
     whole = gpuseg.segment(uneven_bicrystal().image, descriptor=Whole(), random_state=0, device="cpu")
-    with pytest.raises(TypeError, match="Whole cannot score only some of its operations"):
-        whole.select(3)
+    few = whole.select(3)
+    best = np.argsort(-np.asarray(whole.separability), kind="stable")[:3]
+    again = few.predict(uneven_bicrystal().image, device="cpu")
+    np.testing.assert_array_equal(again.descriptors.values, whole.descriptors.values[best])
+    assert again.operations == tuple(whole.operations[k] for k in best)
+    fewer = few.select(2, again)
+    assert fewer.descriptor.indices == tuple(best[list(np.argsort(-np.asarray(again.separability))[:2])])
+    with pytest.raises(ValueError, match="places among 4 operations"):
+        Kept(LocalCorrelationMap(3, 1, 4), (4,)).operations()
 
 
 def test_every_kind_of_array_is_selected_from_alike(segmentation, device_space):

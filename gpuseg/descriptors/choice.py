@@ -8,9 +8,13 @@ from typing import Any
 import numpy as np
 
 from gpuseg.descriptors.fusion import Fusion
+from gpuseg.descriptors.glide import GlideReflectionSymmetry
 from gpuseg.descriptors.histogram import Histogram
+from gpuseg.descriptors.kept import Kept
 from gpuseg.descriptors.patches import Patches
 from gpuseg.descriptors.power_spectrum import PowerSpectrum
+from gpuseg.descriptors.reflection import ReflectionSymmetry
+from gpuseg.descriptors.rotation import RotationalSymmetry
 from gpuseg.descriptors.translation import LocalCorrelationMap, PreselectedTranslations
 
 __all__ = ["as_descriptor", "describe", "from_description"]
@@ -20,8 +24,11 @@ NAMES = {
     "power-spectrum": PowerSpectrum,
     "histogram": Histogram,
     "patches": Patches,
+    "rotational-symmetry": RotationalSymmetry,
+    "reflection-symmetry": ReflectionSymmetry,
+    "glide-reflection-symmetry": GlideReflectionSymmetry,
 }
-KINDS = {kind.__name__: kind for kind in (*NAMES.values(), PreselectedTranslations, Fusion)}
+KINDS = {kind.__name__: kind for kind in (*NAMES.values(), PreselectedTranslations, Fusion, Kept)}
 
 
 def as_descriptor(descriptor: Any) -> Any:
@@ -92,6 +99,8 @@ def describe(descriptor: Any) -> dict[str, Any]:
         described[parameter.name] = _plain(value)
     if isinstance(descriptor, Fusion):
         described["descriptors"] = [describe(each) for each in descriptor.descriptors]
+    if isinstance(descriptor, Kept):
+        described["descriptor"] = describe(descriptor.descriptor)
     return described
 
 
@@ -123,4 +132,6 @@ def from_description(description: dict[str, Any]) -> Any:
         raise ValueError(f"the descriptor {name!r} is unknown; one of {', '.join(KINDS)} is needed")
     if name == Fusion.__name__:
         parameters["descriptors"] = [from_description(each) for each in parameters["descriptors"]]
+    if name == Kept.__name__:
+        parameters["descriptor"] = from_description(parameters["descriptor"])
     return KINDS[name](**parameters)

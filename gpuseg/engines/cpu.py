@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import itertools
 import logging
 import math
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,8 +19,10 @@ from typing import Any
 
 import numpy as np
 
+from gpuseg.arrays import namespace, to_numpy
 from gpuseg.constants import FLAT_VARIANCE
 from gpuseg.grid import Grid
+from gpuseg.polar import BATCH, PolarPlan
 
 log = logging.getLogger("gpuseg")
 
@@ -27,13 +31,28 @@ Tile = tuple[int, int, int, int]
 TILE = (128, 1024)
 """Pixels of a tile (rows, columns): its copy and its box sums stay in the second-level cache."""
 
+POLAR_TILE = (16, 128)
+"""Pixels of a tile of polar patches (rows, columns): the samples of a batch stay in the second cache."""
+
+CAREFUL_TILE = (16, 32)
+"""The same where pixels are computed in double precision."""
+
+FLAT_IN_SINGLE = np.float32(FLAT_VARIANCE / 10)
+"""A variance that is no larger in single precision is flat for certain."""
+
+FAINT = np.float32(1e-4)
+"""Below this variance, relative to the image's, single precision keeps less than five digits of a score."""
+
+POOL_COLUMNS = 256
+"""Columns of a score map that are pooled at a time."""
+
 FFT_BATCH_BYTES = 64 << 20
 """Memory for one batch of patches and their spectra in the `fft` method."""
 
 
 @functools.cache
-def _kernels() -> ModuleType:
-    """The kernels, their machine code kept in the user's cache folder unless NUMBA_CACHE_DIR names another.
+def _kernels(concept: str = "translation") -> ModuleType:
+    """Kernels of a file; their machine code is kept in the user's cache folder, or that of NUMBA_CACHE_DIR.
 
     Not beside the sources, where numba would put it: pip removes only what it installed, and the folder left
     behind hides an editable install.
@@ -44,10 +63,9 @@ def _kernels() -> ModuleType:
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     config.CACHE_DIR = chosen or os.path.join(cache, "gpuseg", "kernels")
     try:  # a kernel takes note of the folder when it is defined; other users of numba keep theirs
-        from gpuseg.engines import _cpu_translation
+        return importlib.import_module(f"gpuseg.engines._cpu_{concept}")
     finally:
         config.CACHE_DIR = chosen
-    return _cpu_translation
 
 
 def _share_out(kernel: Any, items: Sequence[Any], arguments: Callable[[Any], tuple[Any, ...]]) -> None:
@@ -97,7 +115,8 @@ def n_threads() -> int:
 
 
 @functools.cache
-def _blas() -> Any:
+def _blas(with_scipy: bool) -> Any:
+    """Controls the libraries that are loaded at the first call: SciPy brings one of its own."""
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController().select(user_api="blas")
@@ -113,7 +132,7 @@ def one_blas_thread() -> AbstractContextManager[Any]:
     -------
     context manager
     """
-    return _blas().limit(limits=1)
+    return _blas("scipy.linalg" in sys.modules).limit(limits=1)
 
 
 def each(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
@@ -135,6 +154,13 @@ def each(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
 
 SAMPLES_AT_A_TIME = 1 << 12
 """Rows of a table of samples that one thread works on at a time."""
+
+SPANS, SAMPLES_OF_A_SPAN = 16, 1 << 11
+"""At most so many parts of a table of samples are summed up beside each other, each of about so many or more:
+every part has a covariance matrix of its own."""
+
+FEW_FEATURES = 200
+"""Up to so many, all eigenvectors are found as soon as some of them."""
 
 WINDOW_PIXELS_AT_A_TIME = 1 << 18
 """Pixels of all windows that one thread works on at a time,
@@ -183,6 +209,36 @@ def normalise(image: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
         scale = 1 / math.sqrt(float(flat @ flat) / count)
     # multiplied in float64 and rounded once: the factors alone may leave the range of float32
     return np.multiply(centred, scale, out=np.empty(image.shape, np.float32), casting="same_kind")
+
+
+def leading_eigenvectors(matrix: Any, count: int) -> tuple[Any, Any]:
+    """The largest eigenvalues of a symmetric matrix and their vectors.
+
+    Parameters
+    ----------
+    matrix : (N, N) float64 array
+        Of any namespace on the host.
+    count : int
+        How many are wanted, at most N.
+
+    Returns
+    -------
+    values : (count,) float64
+        The largest first.
+    vectors : (N, count) float64
+    """
+    xp = namespace(matrix)
+    n = matrix.shape[0]
+    if n <= FEW_FEATURES or count > n // 4:
+        with one_blas_thread():
+            values, vectors = xp.linalg.eigh(matrix)
+    else:
+        from scipy.linalg import eigh
+
+        with one_blas_thread():
+            found = eigh(to_numpy(matrix), subset_by_index=(n - count, n - 1), check_finite=False)
+        values, vectors = map(xp.asarray, found)
+    return xp.flip(values, axis=0)[:count], xp.flip(vectors, axis=1)[:, :count]
 
 
 def translation_scores(
@@ -244,6 +300,196 @@ def fill_missing(
     pairs = [(k, max(k, int(m))) for k, m in enumerate(opposite) if m < 0 or m >= k]
     _share_out(_kernels().fill_pair, pairs, lambda pair: (scores, *pair, wanted, complete))
     return scores
+
+
+def polar_scores(pixels: np.ndarray, valid: np.ndarray | None, plan: PolarPlan) -> np.ndarray:
+    """Pearson's coefficient of the circular patch at every pixel with what each operation makes of it.
+
+    Parameters
+    ----------
+    pixels : (H, W) float32
+        From `normalise`.
+    valid : (H, W) bool, optional
+        None if every pixel is.
+    plan : PolarPlan
+        What is sampled, and what is compared (N operations).
+
+    Returns
+    -------
+    (N, H, W) float32
+        In [-1, 1]; NaN where less than half of the area is known on both sides.
+    """
+    polar = _Polar.of(pixels, valid, plan)
+    kernels = _kernels("polar")
+    _share_out(kernels.polar_tile, polar.clean(), polar.call)
+    _share_out(kernels.masked_polar_tile, polar.marked(), polar.masked_call)
+    return polar.scores
+
+
+def pool(scores: np.ndarray, grid: Grid, radius: tuple[int, int], n_max: int) -> np.ndarray:
+    """The largest scores in a window around every grid point.
+
+    Parameters
+    ----------
+    scores : (N, H, W) float32
+        NaN where missing.
+    grid : Grid
+    radius : (rows, cols) of int
+        Half size of the window, which ends at the border of the image.
+    n_max : int
+        How many.
+
+    Returns
+    -------
+    (N * n_max, h, w) float32
+        Those of one operation follow each other, the largest first; NaN where there are fewer.
+    """
+    kernel = _kernels("polar").pool_rows
+    n, _, width = scores.shape
+    (h, w), rows, cols = grid.shape, grid.rows, grid.cols
+    down = np.empty((n, n_max, h, width), np.float32)
+
+    def along_rows(part: tuple[int, slice]) -> tuple[Any, ...]:
+        source = scores[part[0] : part[0] + 1, :, part[1]]
+        n_cols = source.shape[2]
+        best, spare = np.empty((n_max, n_cols), np.float32), np.empty(n_cols, np.float32)
+        return source, rows, radius[0], best, spare, down[part[0], :, :, part[1]]
+
+    strips = [slice(a, min(a + POOL_COLUMNS, width)) for a in range(0, width, POOL_COLUMNS)]
+    _share_out(kernel, list(itertools.product(range(n), strips)), along_rows)
+    across = np.empty((n, n_max, w, h), np.float32)
+    turned = np.ascontiguousarray(down.swapaxes(2, 3))
+
+    def along_cols(k: int) -> tuple[Any, ...]:
+        best, spare = np.empty((n_max, h), np.float32), np.empty(h, np.float32)
+        return turned[k, :, :, :], cols, radius[1], best, spare, across[k, :, :, :]
+
+    _share_out(kernel, range(n), along_cols)
+    pooled = np.ascontiguousarray(across.swapaxes(2, 3)).reshape(-1, h, w)
+    pooled[pooled == -np.inf] = np.nan
+    return pooled
+
+
+@dataclass(frozen=True)
+class _Polar:
+    """Everything the scores of polar patches are made of; its methods lay out the arguments of the kernels.
+
+    Pixels whose patches hold something invalid are computed in tiles of their own, in double precision, and
+    so are those with so little contrast that single precision does not do.
+    """
+
+    coefficients: np.ndarray
+    complete: np.ndarray
+    level: np.ndarray
+    redo: np.ndarray
+    plan: PolarPlan
+    scores: np.ndarray
+
+    @classmethod
+    def of(cls, pixels: np.ndarray, valid: np.ndarray | None, plan: PolarPlan) -> _Polar:
+        from scipy import ndimage
+
+        side = 2 * plan.reach + 1
+        coefficients = ndimage.spline_filter(pixels.astype(np.float64), output=np.float64, mode="mirror")
+        known = np.ones(pixels.shape, np.uint8) if valid is None else valid.astype(np.uint8)
+        complete = ndimage.minimum_filter(known, side, mode="constant", cval=0).astype(bool)
+        level = ndimage.uniform_filter(pixels.astype(np.float64), side, mode="mirror")
+        if valid is not None:
+            coefficients[~valid] = np.nan
+        scores = np.empty((len(plan.kinds), *pixels.shape), np.float32)
+        return cls(coefficients, complete, level, ~complete, plan, scores)
+
+    def clean(self) -> list[Tile]:
+        """Tiles of which some pixel is surrounded by valid ones."""
+        return [
+            tile
+            for tile in _pixel_tiles(self.complete.shape, POLAR_TILE)
+            if self._here(self.complete, tile).any()
+        ]
+
+    def marked(self) -> list[Tile]:
+        """Tiles around the pixels that have to be computed with care."""
+        found = []
+        for tile in _pixel_tiles(self.redo.shape, CAREFUL_TILE):
+            here = self._here(self.redo, tile)
+            if here.any():
+                rows, cols = np.flatnonzero(here.any(1)), np.flatnonzero(here.any(0))
+                top, left = int(rows[0]), int(cols[0])
+                size = int(rows[-1]) + 1 - top, int(cols[-1]) + 1 - left
+                found.append((tile[0] + top, tile[1] + left, *size))
+        return found
+
+    def call(self, tile: Tile) -> tuple[Any, ...]:
+        """Arguments of the kernel `polar_tile`."""
+        row, col, n_rows, n_cols = tile
+        width, n = _in_vectors(n_cols), len(self.plan.kinds)
+        around = self._around(tile, 0.0)
+        around[np.isnan(around)] = 0  # where no score is taken from
+        middle = float(self.level[row + n_rows // 2, col + n_cols // 2])
+        level = np.zeros((n_rows, width), np.float32)
+        level[:, :n_cols] = self._here(self.level, tile) - middle
+        size = level.size
+        work = (
+            np.empty((n_rows + 3) * width, np.float32),
+            np.empty((BATCH, size), np.float32),
+            *np.empty((2, size), np.float32),
+            *np.empty((3, n, size), np.float32),
+        )
+        region = (around - middle).astype(np.float32)
+        known = region.ravel(), region.shape[1], self._starts(region.shape[1]), level.ravel()
+        return *known, self._plan(np.float32), tile, (FLAT_IN_SINGLE, FAINT), work, self.scores, self.redo
+
+    def masked_call(self, tile: Tile) -> tuple[Any, ...]:
+        """Arguments of the kernel `masked_polar_tile`."""
+        size = tile[2] * _in_vectors(tile[3])
+        work = (
+            np.empty((tile[2] + 3) * _in_vectors(tile[3])),
+            *np.empty((2, BATCH, size)),
+            np.empty((len(self.plan.kinds), 6, size)),
+        )
+        region = self._around(tile, np.nan)
+        known = region.ravel(), region.shape[1], self._starts(region.shape[1])
+        return *known, self._plan(np.float64), tile, FLAT_VARIANCE, work, self.scores
+
+    def _here(self, plane: np.ndarray, tile: Tile) -> np.ndarray:
+        return plane[tile[0] : tile[0] + tile[2], tile[1] : tile[1] + tile[3]]
+
+    def _around(self, tile: Tile, outside: float) -> np.ndarray:
+        """Coefficients of a tile and all it reaches, with room to read on."""
+        reach = self.plan.reach
+        shape = tile[2] + 2 * reach + 1, _in_vectors(tile[3]) + 2 * reach + 1
+        return _cut(self.coefficients, (tile[0] - reach, tile[1] - reach), shape, outside)
+
+    def _starts(self, pitch: int) -> np.ndarray:
+        """Place in the region of the first pixel of each sample."""
+        row, col = self.plan.corners.astype(np.int64).T + self.plan.reach
+        return row * pitch + col
+
+    def _plan(self, dtype: Any) -> tuple[np.ndarray, ...]:
+        plan = self.plan
+        floats = [array.astype(dtype) for array in (plan.splines, plan.own_weight, plan.pair_weight)]
+        return (*floats[:2], plan.pairs, floats[2], plan.batch_samples, plan.batch_pairs, plan.kinds)
+
+
+def _pixel_tiles(shape: tuple[int, int], tile: tuple[int, int]) -> list[Tile]:
+    return [
+        (row, col, min(tile[0], shape[0] - row), min(tile[1], shape[1] - col))
+        for row in range(0, shape[0], tile[0])
+        for col in range(0, shape[1], tile[1])
+    ]
+
+
+def _in_vectors(length: int) -> int:
+    return -(-length // 8) * 8
+
+
+def _cut(plane: np.ndarray, corner: tuple[int, int], shape: tuple[int, int], outside: float) -> np.ndarray:
+    """A rectangle of an image that may reach beyond it."""
+    cut = np.full(shape, outside, plane.dtype)
+    begin = [max(-c, 0) for c in corner]
+    part = plane[tuple(slice(max(c, 0), max(c + n, 0)) for c, n in zip(corner, shape, strict=True))]
+    cut[begin[0] : begin[0] + part.shape[0], begin[1] : begin[1] + part.shape[1]] = part
+    return cut
 
 
 def _direct(
@@ -332,15 +578,15 @@ class _Box:
         # patches at r + shift, seen from r: their spacing tells at which positions statistics are needed
         step = tuple(int(np.gcd.reduce([stride, *self.shifts[:, axis]])) for axis in (0, 1))
         phases = stride // step[1]
-        integrals = np.empty((2, region.shape[0] + 1, region.shape[1] + 1))
         n_lines = (region.shape[0] - self.size[0]) // step[0] + 1
         line = (((region.shape[1] - self.size[1]) // step[1]) // phases + 1) * phases
         whole = np.zeros((2, n_lines * line), np.float32)
         kernels = _kernels()
-        kernels.integrate(region, integrals[0], integrals[1])
-        kernels.whole_statistics(
-            integrals[0], integrals[1], self.size, step, phases, FLAT_VARIANCE, line, whole
-        )  # fmt: skip
+        row_at = self._rows_of_integrals(region.shape[0], n_lines, step[0], span)
+        sums, squares = np.empty((2, int(row_at.max()) + 1, region.shape[1] + 1))
+        integrals = sums, squares, row_at
+        kernels.integrate(region, row_at, sums, squares, np.empty((2, region.shape[1])))
+        kernels.whole_statistics(integrals, self.size, step, phases, FLAT_VARIANCE, line, whole)
         n_side = int(self.plan[3].max()) + 1
         statistics = (
             whole,
@@ -350,8 +596,25 @@ class _Box:
             np.zeros((n_rows, 2), np.int64),
         )
         work = (*statistics, *self._scratch(n_rows, pitch, np.float32), np.zeros(n_rows * pitch, np.float32))
-        known = _by_phase(region, stride), (integrals[0], integrals[1]), span
+        known = _by_phase(region, stride), integrals, span
         return *known, tile, self.geometry, self.cells, step, self.plan, FLAT_VARIANCE, work, *self.out
+
+    def _rows_of_integrals(
+        self, n_rows: int, n_lines: int, step: int, span: tuple[int, int, int, int]
+    ) -> np.ndarray:
+        """Place of each row of a tile, and of its end, in the integrals; -1 where no patch begins or ends."""
+        needed = np.zeros(n_rows + 1, bool)
+        for first in (0, self.size[0]):
+            needed[first + step * np.arange(n_lines)] = True
+        if span[0] > 0 or span[1] < n_rows:  # the border cuts patches, and their copies at another place
+            starts = np.arange(self.reach[0], n_rows - self.size[0] - self.reach[0] + 1, self.grid.stride)
+            for d in np.unique(self.shifts[:, 0]):
+                top = np.maximum(starts, max(span[0], span[0] - d))
+                bottom = np.minimum(starts + self.size[0], min(span[1], span[1] - d))
+                some = bottom > top
+                for row in (top[some], bottom[some]):
+                    needed[row] = needed[row + d] = True
+        return np.where(needed, np.cumsum(needed) - 1, -1)
 
     def masked_call(self, tile: Tile) -> tuple[Any, ...]:
         """Arguments of the kernel `masked_box_tile`."""

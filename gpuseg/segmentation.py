@@ -438,7 +438,7 @@ def segment(
         "local-correlation-map" or "power-spectrum" works too. Several are fused, each with equal weight. Its
         radii may be "auto": from the lattice period, see `gpuseg.suggest`; 20 where there is no lattice.
     stride : int or "auto"
-        Distance of grid points in pixels; "auto" is a quarter of the lattice period, 5 without a lattice.
+        Distance of grid points in pixels; "auto" is a quarter of the lattice period, at most 5.
     n_components : int or float
         Number of principal components, or the fraction of the variance they explain, in (0, 1); the paper
         recommends 0.8 to 0.9.

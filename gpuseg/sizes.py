@@ -34,7 +34,7 @@ LOPSIDED = 0.3
 """A grid of translations that ends a whole step short on one side costs as much as a window so much off."""
 
 STRIDES = 4
-"""Grid points per lattice period."""
+"""Grid points per lattice period, at least."""
 
 MOST_POINTS = 1 << 17
 """Grid points that are scored at most; the stride of a fine lattice in a large image is larger for it."""
@@ -97,7 +97,10 @@ def _from_lattice(vector: LatticeVector, shape: tuple[int, ...]) -> Sizes:
     periods = min(max(PERIODS, QUIET / (max(vector.height, 1e-3) * period)), MOST_PERIODS)
     patch = min(max(1, round(periods * period)), largest)
     window = min(max(1, round(min(max(periods, WINDOW_PERIODS), MOST_WINDOW_PERIODS) * period)), largest)
-    fine, coarse = max(1, int(period / STRIDES)), math.ceil(math.sqrt(math.prod(shape) / MOST_POINTS))
+    fine, coarse = (
+        max(1, min(int(period / STRIDES), DEFAULTS["stride"])),
+        math.ceil(math.sqrt(math.prod(shape) / MOST_POINTS)),
+    )
     stride = max(fine, coarse)
     noisy = "" if periods == PERIODS else f", enlarged for noise (the lattice is {vector.height:.0%} of it)"
     return Sizes(
@@ -110,7 +113,11 @@ def _from_lattice(vector: LatticeVector, shape: tuple[int, ...]) -> Sizes:
             f"patch radius {patch}: {patch / period:.3g} periods{noisy}",
             f"window radius about {window}: {window / period:.3g} periods",
             f"stride {stride}: "
-            + ("a quarter of the period" if fine >= coarse else f"at most {MOST_POINTS} grid points"),
+            + (
+                f"a quarter of the period, at most {DEFAULTS['stride']}"
+                if fine >= coarse
+                else f"at most {MOST_POINTS} grid points"
+            ),
         ),
     )
 

@@ -111,6 +111,10 @@ def test_any_descriptor_will_do():
     image = synthetic.three_phases((300, 300), period=10, random_state=0).image
     for descriptor in ("power-spectrum", ["local-correlation-map", "power-spectrum"]):
         assert gpuseg.segment(image, "auto", descriptor=descriptor, **HERE).n_patterns == 3
+    image = synthetic.bicrystal((256, 256), period=10, random_state=0).image
+    around = {"radius": "auto", "pooling_radius": "auto"}
+    for descriptor in (gpuseg.ReflectionSymmetry(**around), gpuseg.GlideReflectionSymmetry(**around)):
+        assert gpuseg.segment(image, "auto", descriptor=descriptor, stride="auto", **HERE).n_patterns == 2
 
 
 def blobs(places, n=600, seed=0):
@@ -162,6 +166,7 @@ def test_a_seam_fills_no_region():
         (gpuseg.LocalCorrelationMap(8, 12), 20),
         (gpuseg.LocalCorrelationMap((8, 4), 12), 18),
         (gpuseg.PowerSpectrum(9), 9),
+        (gpuseg.RotationalSymmetry(9, pooling_radius=4), 13),
         (gpuseg.PreselectedTranslations([(0, 7), (3, 0)], 10), 15),
         (gpuseg.Fusion((gpuseg.PowerSpectrum(9), gpuseg.LocalCorrelationMap(8, 12))), 20),
     ],

@@ -136,6 +136,18 @@ def test_other_descriptors_and_lists_of_them():
     assert result.model.descriptor.descriptors[0].window_radius == 12
 
 
+def test_radii_of_symmetries_about_a_point():
+    image = crystal(10)
+    for kind in (gpuseg.RotationalSymmetry, gpuseg.ReflectionSymmetry, gpuseg.GlideReflectionSymmetry):
+        descriptor, _, found = sizes.resolve(kind(radius="auto", pooling_radius="auto"), 5, image)
+        assert (descriptor.radius, descriptor.pooling_radius) == (found.patch_radius, 10)
+    result = gpuseg.segment(
+        image, 1, descriptor=gpuseg.RotationalSymmetry("auto", pooling_radius="auto"), device="cpu"
+    )
+    assert result.model.descriptor.radius == 12
+    assert result.parameters["descriptor"]["pooling_radius"] == 10
+
+
 def test_a_mask_hides_the_lattice_it_covers():
     image = np.concatenate([crystal(10), crystal(18)], axis=1)
     mask = np.zeros(image.shape, bool)

@@ -403,7 +403,7 @@ def plot_evidence(source: Any, ax: Axes | None = None) -> Axes:
     ax.set(
         title=f"number of patterns: {evidence.n_patterns}",
         xlabel="number of patterns (dotted: needed)",
-        ylabel=evidence.criterion,
+        ylabel="share",
         xlim=(0.5, last + 0.5),
         ylim=(-0.02, 1.05),
     )

@@ -327,9 +327,10 @@ __device__ void score_tiles(
 // states (tiles of 8 x COLS pixels) int; out (n_operations, height, width) float.
 // Launch: grid at most one block per tile, block BLOCK, scratch as `score_tiles` says, and Ts of shared memory:
 // (most_samples + 1) * pixels of a tile, and the region (depth * pitch of the plan) if it fits.
-// Three kernels, one after the other: what is complete, what is not, and what needs double precision.
+// Three kernels, one after the other: what is complete, what is not, and what needs double precision. One block per
+// multiprocessor is asked for, so that the compiler spills no register to have more of them.
 #define POLAR_KERNEL(name, T, complete_only)                                                                       \
-  extern "C" __global__ void __launch_bounds__(BLOCK) name(                                                        \
+  extern "C" __global__ void __launch_bounds__(BLOCK, 1) name(                                                     \
       const double* coefficients, int height, int width, const int* corners, const T* splines, const T* own,      \
       const int* pairs, const T* weights, const int* batches, const int* runs, const int* kinds, int n_samples,    \
       int n_batches, int n_operations, int reach, int most_samples, int region_is_shared, float flat, T* scratch, \

@@ -12,10 +12,14 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["BATCH", "PolarPlan", "ring_sizes", "samples_of"]
+__all__ = ["BATCH", "PolarPlan", "ring_sizes", "samples_of", "sectors_for"]
 
 BATCH = 32
 """Largest number of samples that are held at a time while their products are summed."""
+
+SECTORS = 60
+"""Every ring has a multiple of so many samples: all the usual angles permute them, so that the samples, and
+with them a score, do not depend on which other operations are scored."""
 
 MOST_SECTORS = 360
 """Finest division of the circle that is tried before an operation gets samples of its own."""
@@ -76,7 +80,7 @@ class PolarPlan:
         -------
         PolarPlan
         """
-        positions, area = samples_of(radius, _sectors(radius, operations))
+        positions, area = samples_of(radius, sectors_for(radius, operations))
         known, pairs, weights, kinds = _pairs(positions, area, operations)
         chunks = _batches(pairs, len(known))
         corners, splines = _splines(known)
@@ -150,17 +154,27 @@ def samples_of(radius: int, sectors: int) -> tuple[np.ndarray, np.ndarray]:
     return rings[:, None] * np.stack([-np.sin(theta), np.cos(theta)], 1), area / area.sum()
 
 
-def _sectors(radius: int, operations: Sequence[Any]) -> int:
-    """The coarsest division of the circle that the operations permute; 1 where they need their own samples."""
+def sectors_for(radius: int, operations: Sequence[Any]) -> int:
+    """The division of the circle that makes the operations cheapest: they permute it, or need own samples.
+
+    Parameters
+    ----------
+    radius : int
+        Of the patch in pixels.
+    operations : sequence of Rotation, Reflection or GlideReflection
+
+    Returns
+    -------
+    int
+        A multiple of `SECTORS`.
+    """
     turns = np.array([_turn(each) for each in operations if not each.shift.any()])
-    if turns.size == 0:
-        return 1
-    for sectors in range(1, MOST_SECTORS + 1):
+    for sectors in range(SECTORS, MOST_SECTORS + 1, SECTORS):
         steps = turns * sectors
-        if np.abs(steps - np.rint(steps)).max() < 1e-9:
-            cheap = ring_sizes(radius, 1).sum() * (1 + turns.size)
-            return sectors if ring_sizes(radius, sectors).sum() <= cheap else 1
-    return 1
+        if (np.abs(steps - np.rint(steps)) < 1e-9).all():
+            own = ring_sizes(radius, SECTORS).sum() * (1 + turns.size)
+            return sectors if ring_sizes(radius, sectors).sum() <= own else SECTORS
+    return SECTORS
 
 
 def _turn(operation: Any) -> float:
@@ -202,7 +216,7 @@ def _key(position: np.ndarray) -> tuple[int, int]:
 
 
 def _batches(pairs: np.ndarray, n_samples: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Samples and pairs of each batch: those that the operations carry into each other, cut where too many."""
+    """Samples and pairs of each batch: what the operations carry into each other, cut where too many."""
     orbit = _orbits(pairs[:, 1:], n_samples)
     # of a large orbit, pairs between two halves of a batch stand together
     block = _rank_in(orbit)[pairs[:, 1:]] // (BATCH // 2)

@@ -319,7 +319,8 @@ def pooled(scores, rows, cols, radius, n_max):
         for i, row in enumerate(rows):
             for j, col in enumerate(cols):
                 window = score[
-                    max(row - radius[0], 0) : row + radius[0] + 1, max(col - radius[1], 0) : col + radius[1] + 1
+                    max(row - radius[0], 0) : row + radius[0] + 1,
+                    max(col - radius[1], 0) : col + radius[1] + 1,
                 ]
                 best = np.sort(window[np.isfinite(window)])[::-1][:n_max]
                 found[k, : len(best), i, j] = best

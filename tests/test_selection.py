@@ -7,6 +7,7 @@ import pytest
 
 import gpuseg
 from gpuseg import LocalCorrelationMap, PreselectedTranslations, SegmentationModel
+from gpuseg.descriptors.kept import Kept
 from gpuseg.segmentation import segment_together
 from tests.test_segmentation import FAST, uneven_bicrystal
 from tests.tolerances import TOLERANCE
@@ -123,14 +124,21 @@ def test_bad_labels_are_refused(segmentation):
         model.select(3, fewer, segmentation.point_labels)
 
 
-def test_a_descriptor_must_know_how_to_keep_some():
+def test_operations_of_any_descriptor_are_selected():
     class Whole:
         def transform(self, image, stride=5, mask=None, device="auto"):
             return LocalCorrelationMap(6, 6, 30).transform(image, stride, mask, device)
 
     whole = gpuseg.segment(uneven_bicrystal().image, descriptor=Whole(), random_state=0, device="cpu")
-    with pytest.raises(TypeError, match="Whole cannot score only some of its operations"):
-        whole.select(3)
+    few = whole.select(3)
+    best = np.argsort(-np.asarray(whole.separability), kind="stable")[:3]
+    again = few.predict(uneven_bicrystal().image, device="cpu")
+    np.testing.assert_array_equal(again.descriptors.values, whole.descriptors.values[best])
+    assert again.operations == tuple(whole.operations[k] for k in best)
+    fewer = few.select(2, again)
+    assert fewer.descriptor.indices == tuple(best[list(np.argsort(-np.asarray(again.separability))[:2])])
+    with pytest.raises(ValueError, match="places among 4 operations"):
+        Kept(LocalCorrelationMap(3, 1, 4), (4,)).operations()
 
 
 def test_every_kind_of_array_is_selected_from_alike(segmentation, device_space):

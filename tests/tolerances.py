@@ -17,6 +17,9 @@ TOLERANCE = {
     # Faint contrast on a level that is not the image's: the image in float32 keeps eps / 2 of the level of each
     # pixel, which a local mean does not magnify further; times level / contrast = sqrt(naive.conditioning(...)).
     ("score", "local mean"): 4 * float(np.finfo(np.float32).eps),
+    # Rotation, reflection and glide: splines of float32 pixels; where the contrast is faint they are computed in
+    # float64 from pixels that were rounded after centring.
+    ("score", "polar"): 1e-5,
     # CPU and GPU: the same formulas, sums in another order; twice the bound of either.
     ("score", "twins"): 4e-6,
     # Amplitudes as a share of the sum of a window's moduli: float32 sums of two matrix products.

@@ -6,8 +6,6 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-import numpy as np
-
 from gpuseg.checks import check_image, check_int, check_mask
 from gpuseg.descriptors.base import Descriptors
 from gpuseg.descriptors.polar_symmetry import PolarSymmetry
@@ -54,10 +52,6 @@ class GlideReflectionSymmetry(PolarSymmetry):
     n_max: int = 1
     border: str = "full"
     angles: Any = None
-
-    def __post_init__(self) -> None:
-        if isinstance(self.glides, list | np.ndarray):  # a tuple, so that it compares and cannot change
-            object.__setattr__(self, "glides", tuple(self.glides))
 
     def scored(self) -> tuple[GlideReflection, ...]:
         """The glide reflections, in the order of their directions.
@@ -107,7 +101,7 @@ class GlideReflectionSymmetry(PolarSymmetry):
         ValueError
             If the image has no period along any of the lines.
         """
-        if not isinstance(self.glides, str) or self.glides != "auto":
+        if self.glides != "auto":
             return self
         longest = 2 * check_int(self.radius, "radius", 1)
         found = autocorrelation(image, mask)
@@ -136,7 +130,7 @@ class GlideReflectionSymmetry(PolarSymmetry):
         Descriptors
             With the glides that were found as ``descriptor``, where `glides` is "auto".
         """
-        if not isinstance(self.glides, str):
+        if self.glides != "auto":
             return super().transform(image, stride, mask, device)
         image = check_image(image)
         found = self.found_in(image, check_mask(mask, image.shape))
@@ -161,6 +155,6 @@ def _checked_glide(glide: Any) -> float:
         raise TypeError(f"`glides` holds {glide!r}; lengths in pixels are needed") from None
     if not math.isfinite(length) or length <= 0:
         raise ValueError(
-            f"`glides` holds {glide!r}; lengths above 0 pixels are needed (without a glide it is a reflection)"
+            f"`glides` holds {glide!r}; lengths above 0 pixels are needed (a glide of 0 is a reflection)"
         )
     return length

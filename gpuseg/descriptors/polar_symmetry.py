@@ -1,21 +1,21 @@
-"""What rotation, reflection and glide share: scores at every pixel, the largest of them around a grid point."""
+"""What rotation, reflection and glide share: scores at every pixel, of which the largest nearby are kept."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
 import numpy as np
 
-from gpuseg.arrays import home_of, resolve_device
+from gpuseg.arrays import home_of, namespace, resolve_device
 from gpuseg.checks import check_choice, check_image, check_int, check_mask, check_radius
 from gpuseg.descriptors.base import BORDERS, Descriptors, place_grid, prepare, usable_points
 from gpuseg.descriptors.kept import Kept
 from gpuseg.engines import engine_for
 from gpuseg.grid import Grid
-from gpuseg.polar import PolarPlan
+from gpuseg.polar import PolarPlan, sectors_for
 from gpuseg.symmetry import Ranked
 
 __all__ = ["PolarSymmetry", "check_angles"]
@@ -24,6 +24,12 @@ __all__ = ["PolarSymmetry", "check_angles"]
 @dataclass(frozen=True)
 class PolarSymmetry:
     """A descriptor of operations that are scored on circular patches at every pixel, then pooled."""
+
+    def __post_init__(self) -> None:
+        for parameter in fields(self):  # tuples, so that it compares and cannot change
+            value = getattr(self, parameter.name)
+            if isinstance(value, list | np.ndarray):
+                object.__setattr__(self, parameter.name, tuple(value))
 
     def scored(self) -> tuple[Any, ...]:
         """The symmetry operations, each once.
@@ -81,9 +87,11 @@ class PolarSymmetry:
         -------
         descriptor
         """
-        n_max = self._checked()[2]
+        radius, _, n_max, _ = self._checked()
         needed = list(dict.fromkeys(int(k) // n_max for k in indices))
         fewer = self._only([self.scored()[k] for k in needed])
+        if sectors_for(radius, fewer.scored()) != sectors_for(radius, self.scored()):
+            return Kept(self, tuple(indices))  # alone they would be sampled, and score, otherwise
         if n_max == 1:
             return fewer
         return Kept(fewer, tuple(needed.index(int(k) // n_max) * n_max + int(k) % n_max for k in indices))
@@ -124,7 +132,7 @@ class PolarSymmetry:
             pixels, valid = prepare(image, mask, where)
             engine = engine_for(where)
             scores = engine.polar_scores(pixels, valid, _plan(radius, self.scored()))
-            values = engine.pool(scores, grid, pooling, n_max)
+            values = _all_or_none(engine.pool(scores, grid, pooling, n_max), n_max)
             usable = usable_points(pixels, valid, grid)
             if border == "full" or valid is not None:
                 alone = np.full(len(operations), -1, np.int64)
@@ -133,7 +141,8 @@ class PolarSymmetry:
 
     def _only(self, scored: list[Any]) -> Self:
         """The same for some of the operations."""
-        return replace(self, angles=tuple(each.angle for each in scored))
+        changes: dict[str, Any] = {"angles": tuple(each.angle for each in scored)}
+        return replace(self, **changes)
 
     def _checked(self) -> tuple[int, tuple[int, int], int, str]:
         """Radius, pooling radius, `n_max` and border."""
@@ -146,6 +155,17 @@ class PolarSymmetry:
             check_int(given.n_max, "n_max", 1, window),
             check_choice(given.border, "border", BORDERS),
         )
+
+
+def _all_or_none(values: Any, n_max: int) -> Any:
+    """Missing wherever a rank of the same operation is: so what is filled in stays sorted."""
+    if n_max == 1:
+        return values
+    xp = namespace(values)
+    ranks = xp.reshape(values, (-1, n_max, *values.shape[1:]))
+    missing = xp.any(xp.isnan(ranks), axis=1)[:, None]
+    filled = xp.where(missing, xp.asarray(xp.nan, dtype=xp.float32), ranks)
+    return xp.reshape(filled, values.shape)
 
 
 @functools.lru_cache(maxsize=8)

@@ -36,11 +36,11 @@ class RotationalSymmetry(PolarSymmetry):
 
     Notes
     -----
-    A patch is sampled on rings of radius 0.5, 1.5, ... pixels, about once per pixel of area, by cubic splines;
-    samples count by their area r dr dtheta. Scores lie in [-1, 1]. A patch that is flat (variance below 1e-10
-    of the image's) scores 0. Samples that depend on a masked or non-finite pixel, or one outside the image,
-    are left out; where less than half of the area is known on both sides the score is missing. A window
-    without any score takes that of the nearest grid point.
+    A patch is sampled on rings of radius 0.5, 1.5, ... pixels, about once per pixel of area, by cubic
+    splines; samples count by their area r dr dtheta. Scores lie in [-1, 1]. A patch that is flat (variance
+    below 1e-10 of the image's) scores 0. Samples that depend on a masked or non-finite pixel, or one outside
+    the image, are left out; where less than half of the area is known on both sides the score is missing. A
+    window with fewer than `n_max` scores takes those of the nearest grid point.
     """
 
     radius: int = 20
@@ -63,5 +63,7 @@ class RotationalSymmetry(PolarSymmetry):
         """
         angles = check_angles(self.angles, "angles", 360, "(60, 90, 120, 180)")
         if 0 in angles:
-            raise ValueError(f"`angles` is {self.angles!r}; a rotation by 0 degrees tells nothing, leave it out")
+            raise ValueError(
+                f"`angles` is {self.angles!r}; a rotation by 0 degrees tells nothing, leave it out"
+            )
         return tuple(Rotation(angle) for angle in angles)

@@ -51,8 +51,18 @@ def _add_pairs(values, pairs, weights, begin, end, size, total):
     """total += sum over the pairs of weight * one * other, four a pass."""
     k = begin
     while k + 4 <= end:
-        a0, a1, a2, a3 = values[pairs[k, 1]], values[pairs[k + 1, 1]], values[pairs[k + 2, 1]], values[pairs[k + 3, 1]]
-        b0, b1, b2, b3 = values[pairs[k, 2]], values[pairs[k + 1, 2]], values[pairs[k + 2, 2]], values[pairs[k + 3, 2]]
+        a0, a1, a2, a3 = (
+            values[pairs[k, 1]],
+            values[pairs[k + 1, 1]],
+            values[pairs[k + 2, 1]],
+            values[pairs[k + 3, 1]],
+        )
+        b0, b1, b2, b3 = (
+            values[pairs[k, 2]],
+            values[pairs[k + 1, 2]],
+            values[pairs[k + 2, 2]],
+            values[pairs[k + 3, 2]],
+        )
         w0, w1, w2, w3 = weights[k], weights[k + 1], weights[k + 2], weights[k + 3]
         for m in range(size):
             total[m] += (w0 * a0[m] * b0[m] + w1 * a1[m] * b1[m]) + (w2 * a2[m] * b2[m] + w3 * a3[m] * b3[m])
@@ -78,7 +88,7 @@ def polar_tile(region, pitch, starts, level, plan, place, thresholds, work, out,
     """Scores of every operation at every pixel of a tile; `redo` marks pixels of too little contrast for it.
 
     plan = splines (S, 2, 4), own_weight (S,), pairs, pair_weight, batch_samples, batch_pairs, kinds;
-    starts (S,): place in `region` of the first pixel of each sample; place = row, col, rows, cols of the tile.
+    starts (S,): place in `region` of the first pixel of each sample; place = row, col, rows, cols of it.
     """
     splines, own, pairs, weights, sample_ends, pair_ends, kinds = plan
     row0, col0, n_rows, n_cols = place
@@ -104,7 +114,9 @@ def polar_tile(region, pitch, starts, level, plan, place, thresholds, work, out,
             _add_pairs(values, pairs, weights, begin, end, size, products[operation])
             if kinds[operation] == OTHER_PATCH:
                 for k in range(begin, end):
-                    _add_moments(values[pairs[k, 2]], weights[k], size, totals[operation], other_squares[operation])
+                    _add_moments(
+                        values[pairs[k, 2]], weights[k], size, totals[operation], other_squares[operation]
+                    )
             begin = end
     for operation in range(len(kinds)):
         other = kinds[operation] == OTHER_PATCH
@@ -153,7 +165,7 @@ def _masked_sample(region, at, pitch, weights, n_rows, width, rows, value, known
 
 @njit(**INNER)
 def _add_masked_pairs(values, known, pairs, weights, begin, end, size, sums):
-    """Add pairs to the sums of weights, a, b, a a, b b and a b over what is known on both sides, two a pass."""
+    """Add pairs to the sums of weights, a, b, a a, b b and a b over what both sides know, two a pass."""
     n, sum_a, sum_b, sum_aa, sum_bb, sum_ab = sums[0], sums[1], sums[2], sums[3], sums[4], sums[5]
     for k in range(begin, end, 2):
         last = k + 1 == end  # an odd one is taken twice, the second time with no weight
@@ -174,7 +186,7 @@ def _add_masked_pairs(values, known, pairs, weights, begin, end, size, sums):
 
 @njit(**KERNEL)
 def masked_polar_tile(region, pitch, starts, plan, place, flat, work, out):
-    """Scores at every pixel of a tile with invalid pixels in reach: NaN where half of the patch is unknown."""
+    """Scores at every pixel of a tile with invalid pixels in reach: NaN where half of a patch is unknown."""
     splines, _, pairs, weights, sample_ends, pair_ends, kinds = plan
     row0, col0, n_rows, n_cols = place
     rows, values, known, sums = work
@@ -217,7 +229,7 @@ def masked_polar_tile(region, pitch, starts, plan, place, flat, work, out):
 
 @njit(**INNER)
 def _insert(best, values, n_max, size):
-    """Put values[m] into the falling list best[:, m] for all m; the least of each list falls out, into values."""
+    """Put values[m] into the falling list best[:, m]; the least of each list falls out, into values."""
     for k in range(n_max):
         line = best[k]
         for m in range(size):

@@ -30,7 +30,7 @@ TILE = (128, 1024)
 """Pixels of a tile (rows, columns): its copy and its box sums stay in the second-level cache."""
 
 POLAR_TILE = (16, 128)
-"""Pixels of a tile of polar patches (rows, columns): the samples of a batch stay in the second-level cache."""
+"""Pixels of a tile of polar patches (rows, columns): the samples of a batch stay in the second cache."""
 
 CAREFUL_TILE = (16, 32)
 """The same where pixels are computed in double precision."""
@@ -50,7 +50,7 @@ FFT_BATCH_BYTES = 64 << 20
 
 @functools.cache
 def _kernels(concept: str = "translation") -> ModuleType:
-    """The kernels of a file, their machine code kept in the user's cache folder unless NUMBA_CACHE_DIR names another.
+    """Kernels of a file; their machine code is kept in the user's cache folder, or that of NUMBA_CACHE_DIR.
 
     Not beside the sources, where numba would put it: pip removes only what it installed, and the folder left
     behind hides an editable install.
@@ -305,7 +305,7 @@ def pool(scores: np.ndarray, grid: Grid, radius: tuple[int, int], n_max: int) ->
         Those of one operation follow each other, the largest first; NaN where there are fewer.
     """
     kernel = _kernels("polar").pool_rows
-    n, height, width = scores.shape
+    n, _, width = scores.shape
     (h, w), rows, cols = grid.shape, grid.rows, grid.cols
     down = np.empty((n, n_max, h, width), np.float32)
 
@@ -361,7 +361,11 @@ class _Polar:
 
     def clean(self) -> list[Tile]:
         """Tiles of which some pixel is surrounded by valid ones."""
-        return [tile for tile in _pixel_tiles(self.complete.shape, POLAR_TILE) if self._here(self.complete, tile).any()]
+        return [
+            tile
+            for tile in _pixel_tiles(self.complete.shape, POLAR_TILE)
+            if self._here(self.complete, tile).any()
+        ]
 
     def marked(self) -> list[Tile]:
         """Tiles around the pixels that have to be computed with care."""

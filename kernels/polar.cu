@@ -14,7 +14,7 @@ constexpr int COLS = 32;             // columns of a tile: lanes of a warp are n
 constexpr int STRIP = 4;             // pixels of a column that a thread interpolates together
 constexpr int PROBES = 64;           // samples that tell the level of a patch, about
 constexpr float FAINT = 1e-4f;       // below this variance single precision does not do (engines/cpu.py)
-constexpr float CANCELLED = 16.0f;   // nor where a mean square is so much larger than its variance
+constexpr float CANCELLED = 4.0f;   // nor where a mean square is so much larger than its variance
 constexpr float FLAT_SQUARE = 1e-6f; // below this mean square a variance of 0 is one
 constexpr double HALF = 0.5 - 1e-9;  // of a sum of weights that rounding has touched
 

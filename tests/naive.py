@@ -283,33 +283,73 @@ def polar_scores(image, operations, radius, sectors, mask=None):
     Between f(r + q) and f(r + M q + t) over the samples q of the patch that are known on both sides; (N, H, W).
     NaN where they are less than half of the patch, 0 where one side is flat.
     """
-    valid = valid_pixels(image, mask)
-    image = centred(image, mask)
-    image = np.where(valid, image - image[valid].mean(), 0)
-    flat_variance = FLAT_VARIANCE * image[valid].var()
-    coefficients = np.where(valid, spline_coefficients(image), np.nan)
-    positions, areas = polar_samples(radius, sectors)
-    row, col = (axis[..., None] for axis in np.mgrid[: image.shape[0], : image.shape[1]])
+    image, known = without_mean(image, mask)
+    coefficients = np.where(known, spline_coefficients(image), np.nan)
+    flat_variance = FLAT_VARIANCE * image[known].var()
     scores = []
-    here = interpolate(coefficients, row + positions[:, 0], col + positions[:, 1])
-    for matrix, shift in operations:
-        targets = positions @ np.asarray(matrix).T + shift
-        there = interpolate(coefficients, row + targets[:, 0], col + targets[:, 1])
-        scores.append(weighted_pearson(here, there, areas, flat_variance))
+    for a, b, areas in polar_pairs(coefficients, operations, radius, sectors):
+        total, var_a, var_b, cov = weighted_moments(a, b, areas)
+        flat = (var_a <= flat_variance) | (var_b <= flat_variance)
+        r = np.where(flat, 0, cov / np.sqrt(np.where(flat, 1, var_a * var_b)))
+        scores.append(np.where(total < 0.5 - 1e-9, np.nan, r.clip(-1, 1)))
     return np.array(scores)
 
 
-def weighted_pearson(a, b, weights, flat_variance):
-    """Pearson's coefficient over the last axis; NaN where less than half of the weight is finite in both."""
+def without_mean(image, mask):
+    """The image about its mean, 0 where invalid, and which pixels are valid."""
+    known = valid_pixels(image, mask)
+    image = centred(image, mask)
+    return np.where(known, image - image[known].mean(), 0), known
+
+
+def polar_pairs(coefficients, operations, radius, sectors):
+    """For each operation the samples around every pixel, those they are compared with (H, W, M), the areas."""
+    positions, areas = polar_samples(radius, sectors)
+    row, col = (axis[..., None] for axis in np.mgrid[: coefficients.shape[0], : coefficients.shape[1]])
+    here = interpolate(coefficients, row + positions[:, 0], col + positions[:, 1])
+    for matrix, shift in operations:
+        targets = positions @ np.asarray(matrix).T + shift
+        yield here, interpolate(coefficients, row + targets[:, 0], col + targets[:, 1]), areas
+
+
+def weighted_moments(a, b, weights):
+    """Weight, variances and covariance over the last axis, of what is finite in both."""
     weights = np.where(np.isfinite(a) & np.isfinite(b), weights, 0)
     total = weights.sum(-1)
     share = weights / np.where(total > 0, total, 1)[..., None]
     a, b = np.where(share > 0, a, 0), np.where(share > 0, b, 0)
     a, b = a - (share * a).sum(-1, keepdims=True), b - (share * b).sum(-1, keepdims=True)
-    var_a, var_b, cov = ((share * x).sum(-1) for x in (a * a, b * b, a * b))
-    flat = (var_a <= flat_variance) | (var_b <= flat_variance)
-    r = np.where(flat, 0, cov / np.sqrt(np.where(flat, 1, var_a * var_b)))
-    return np.where(total < 0.5 - 1e-9, np.nan, r.clip(-1, 1))
+    return total, *((share * x).sum(-1) for x in (a * a, b * b, a * b))
+
+
+def polar_conditioning(image, operations, radius, sectors, mask=None):
+    """How far a polar score magnifies the rounding of pixels: their level over the contrast; (N, H, W), >= 1.
+
+    The level is the largest pixel, from the image's mean, that any sample is interpolated from; the contrast the
+    standard deviation of the worse of both sides. 1 where a side is exactly constant: it must score exactly 0.
+    """
+    image, known = without_mean(image, mask)
+    coefficients, tiny = np.where(known, spline_coefficients(image), np.nan), 1e-20 * image[known].var()
+    worst = []
+    for operation, (a, b, areas) in zip(
+        operations, polar_pairs(coefficients, operations, radius, sectors), strict=True
+    ):
+        _, var_a, var_b, _ = weighted_moments(a, b, areas)
+        reach = radius + int(np.ceil(np.hypot(*operation[1]))) + 6  # beyond, splines have all but died away
+        level = largest_within(np.abs(image), reach)
+        varies = np.minimum(var_a, var_b) > tiny
+        contrast = np.sqrt(np.where(varies, np.minimum(var_a, var_b), 1))
+        worst.append(np.maximum(1, np.where(varies, level / contrast, 1)))
+    return np.array(worst)
+
+
+def largest_within(image, reach):
+    """The largest pixel of the square of half size `reach` about each pixel."""
+    for axis in (0, 1):
+        lines = np.moveaxis(image, axis, 0)
+        ends = [(max(i - reach, 0), i + reach + 1) for i in range(len(lines))]
+        image = np.moveaxis(np.array([lines[begin:end].max(0) for begin, end in ends]), 0, axis)
+    return image
 
 
 def pooled(scores, rows, cols, radius, n_max):

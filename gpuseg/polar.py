@@ -12,14 +12,13 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["BATCH", "PolarPlan", "ring_sizes", "samples_of", "sectors_for"]
+__all__ = ["BATCH", "MOST_SECTORS", "PolarPlan", "ring_sizes", "samples_of", "sectors_for"]
 
 BATCH = 32
 """Largest number of samples that are held at a time while their products are summed."""
 
-SECTORS = 60
-"""Every ring has a multiple of so many samples: all the usual angles permute them, so that the samples, and
-with them a score, do not depend on which other operations are scored."""
+SECTORS = 4
+"""Quarter turns and flips of the image permute the samples of every ring, so they only permute the scores."""
 
 MOST_SECTORS = 360
 """Finest division of the circle that is tried before an operation gets samples of its own."""
@@ -67,7 +66,7 @@ class PolarPlan:
     reach: int
 
     @classmethod
-    def of(cls, radius: int, operations: Sequence[Any]) -> PolarPlan:
+    def of(cls, radius: int, operations: Sequence[Any], sectors: int | None = None) -> PolarPlan:
         """The plan for some operations.
 
         Parameters
@@ -75,12 +74,14 @@ class PolarPlan:
         radius : int
             Of the patch in pixels.
         operations : sequence of Rotation, Reflection or GlideReflection
+        sectors : int, optional
+            Each ring has a multiple of so many samples; `sectors_for` if None.
 
         Returns
         -------
         PolarPlan
         """
-        positions, area = samples_of(radius, sectors_for(radius, operations))
+        positions, area = samples_of(radius, sectors or sectors_for(radius, operations))
         known, pairs, weights, kinds = _pairs(positions, area, operations)
         chunks = _batches(pairs, len(known))
         corners, splines = _splines(known)
@@ -127,7 +128,7 @@ def ring_sizes(radius: int, sectors: int) -> np.ndarray:
         Of the rings of radius 0.5, 1.5, ... pixels.
     """
     length = 2 * np.pi * (np.arange(radius) + 0.5)
-    return sectors * np.ceil(length / sectors - SAME).astype(np.int64)
+    return sectors * np.maximum(np.rint(length / sectors), 1).astype(np.int64)
 
 
 def samples_of(radius: int, sectors: int) -> tuple[np.ndarray, np.ndarray]:
@@ -166,7 +167,7 @@ def sectors_for(radius: int, operations: Sequence[Any]) -> int:
     Returns
     -------
     int
-        A multiple of `SECTORS`.
+        A multiple of `SECTORS`, at most `MOST_SECTORS`.
     """
     turns = np.array([_turn(each) for each in operations if not each.shift.any()])
     for sectors in range(SECTORS, MOST_SECTORS + 1, SECTORS):

@@ -265,11 +265,11 @@ def interpolate(coefficients, row, col):
 def polar_samples(radius, sectors):
     """Positions (M, 2) about the centre and areas (M,) of a patch: rings a pixel apart, n samples on each.
 
-    n is the least multiple of `sectors` for which they are at most a pixel apart.
+    n is the multiple of `sectors`, at least that, for which they are nearest to a pixel apart.
     """
     positions, areas = [], []
     for ring in np.arange(radius) + 0.5:
-        n = sectors * int(np.ceil(2 * np.pi * ring / sectors))
+        n = sectors * max(1, round(2 * np.pi * ring / sectors))
         for k in range(n):
             theta = 2 * np.pi * k / n
             positions.append((-ring * np.sin(theta), ring * np.cos(theta)))

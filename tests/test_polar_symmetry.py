@@ -162,7 +162,7 @@ def test_gain_and_offset_change_nothing(descriptor):
 def test_an_angle_and_its_opposite_score_the_same():
     maps = dense(RotationalSymmetry(7, (90, 270)), noise())
     np.testing.assert_allclose(maps[Rotation(90)], maps[Rotation(270)], atol=EXACT)
-    maps = dense(RotationalSymmetry(7, (17.3, 342.7)), noise())  # on samples of their own
+    maps = dense(RotationalSymmetry(12, (17.3, 342.7)), noise())  # on samples of their own
     assert np.nanmax(np.abs(maps[Rotation(17.3)] - maps[Rotation(342.7)])) < 0.05
 
 
@@ -353,6 +353,8 @@ BAD = [
     (RotationalSymmetry(6, pooling_radius=1, n_max=10), "`n_max` is 10"),
     (RotationalSymmetry(6, n_max=0), "`n_max` is 0"),
     (RotationalSymmetry(6, border="mirror"), "`border` is 'mirror'"),
+    (RotationalSymmetry(6, sectors=0), "`sectors` is 0"),
+    (RotationalSymmetry(6, sectors=361), "`sectors` is 361"),
     (ReflectionSymmetry(6, 0), "`n_planes` is 0"),
     (ReflectionSymmetry(6, angles=(10, 190)), "holds one twice"),
     (GlideReflectionSymmetry(6, glides="find"), "`glides` is 'find'"),

@@ -34,7 +34,7 @@ class GlideReflectionSymmetry(PolarSymmetry):
         Length of t' in pixels: one for all lines or one for each. "auto" takes half the lattice period along
         each line, found in the autocorrelation of the image, and leaves out lines along which the image has
         no period of at most twice the radius. What was found is kept by the model.
-    pooling_radius, n_max, border
+    pooling_radius, n_max, border, sectors
         As in `RotationalSymmetry`.
     angles : sequence of float, optional
         Directions of the glide lines in degrees, instead of `n_planes` evenly spaced ones.
@@ -52,6 +52,7 @@ class GlideReflectionSymmetry(PolarSymmetry):
     n_max: int = 1
     border: str = "full"
     angles: Any = None
+    sectors: Any = None
 
     def scored(self) -> tuple[GlideReflection, ...]:
         """The glide reflections, in the order of their directions.
@@ -140,6 +141,7 @@ class GlideReflectionSymmetry(PolarSymmetry):
         return replace(
             self,
             angles=tuple(each.angle for each in scored),
+            sectors=self._sectors(),
             glides=tuple(each.glide for each in scored),
         )
 

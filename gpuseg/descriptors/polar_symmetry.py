@@ -15,7 +15,7 @@ from gpuseg.descriptors.base import BORDERS, Descriptors, place_grid, prepare, u
 from gpuseg.descriptors.kept import Kept
 from gpuseg.engines import engine_for
 from gpuseg.grid import Grid
-from gpuseg.polar import PolarPlan, sectors_for
+from gpuseg.polar import MOST_SECTORS, PolarPlan, sectors_for
 from gpuseg.symmetry import Ranked
 
 __all__ = ["PolarSymmetry", "check_angles"]
@@ -71,7 +71,7 @@ class PolarSymmetry:
         """
         radius, pooling, _, border = self._checked()
         # the splines of the outermost samples reach further than the patch
-        further = _plan(radius, self.scored()).reach - radius
+        further = _plan(radius, self.scored(), self._sectors()).reach - radius
         reach = pooling[0] + further, pooling[1] + further
         return place_grid(image_shape, stride, (radius, radius), border, "radius", reach)
 
@@ -87,11 +87,9 @@ class PolarSymmetry:
         -------
         descriptor
         """
-        radius, _, n_max, _ = self._checked()
+        n_max = self._checked()[2]
         needed = list(dict.fromkeys(int(k) // n_max for k in indices))
         fewer = self._only([self.scored()[k] for k in needed])
-        if sectors_for(radius, fewer.scored()) != sectors_for(radius, self.scored()):
-            return Kept(self, tuple(indices))  # alone they would be sampled, and score, otherwise
         if n_max == 1:
             return fewer
         return Kept(fewer, tuple(needed.index(int(k) // n_max) * n_max + int(k) % n_max for k in indices))
@@ -131,7 +129,7 @@ class PolarSymmetry:
         with where.current:
             pixels, valid = prepare(image, mask, where)
             engine = engine_for(where)
-            scores = engine.polar_scores(pixels, valid, _plan(radius, self.scored()))
+            scores = engine.polar_scores(pixels, valid, _plan(radius, self.scored(), self._sectors()))
             values = _all_or_none(engine.pool(scores, grid, pooling, n_max), n_max)
             usable = usable_points(pixels, valid, grid)
             if border == "full" or valid is not None:
@@ -140,9 +138,15 @@ class PolarSymmetry:
         return Descriptors(values, operations, grid, usable).on(home_of(image))
 
     def _only(self, scored: list[Any]) -> Self:
-        """The same for some of the operations."""
-        changes: dict[str, Any] = {"angles": tuple(each.angle for each in scored)}
+        """The same for some of the operations, on the same samples."""
+        changes: dict[str, Any] = {"angles": tuple(each.angle for each in scored), "sectors": self._sectors()}
         return replace(self, **changes)
+
+    def _sectors(self) -> int:
+        given: Any = self
+        if given.sectors is None:
+            return sectors_for(given.radius, self.scored())
+        return check_int(given.sectors, "sectors", 1, MOST_SECTORS)
 
     def _checked(self) -> tuple[int, tuple[int, int], int, str]:
         """Radius, pooling radius, `n_max` and border."""
@@ -169,8 +173,8 @@ def _all_or_none(values: Any, n_max: int) -> Any:
 
 
 @functools.lru_cache(maxsize=8)
-def _plan(radius: int, operations: tuple[Any, ...]) -> PolarPlan:
-    return PolarPlan.of(radius, operations)
+def _plan(radius: int, operations: tuple[Any, ...], sectors: int) -> PolarPlan:
+    return PolarPlan.of(radius, operations, sectors)
 
 
 def check_angles(angles: Any, name: str, period: float, what: str) -> tuple[float, ...]:

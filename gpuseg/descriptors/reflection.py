@@ -26,7 +26,7 @@ class ReflectionSymmetry(PolarSymmetry):
     n_planes : int
         Number of mirror lines; the k-th has the direction 180 k / n_planes degrees, counter-clockwise from
         the column axis.
-    pooling_radius, n_max, border
+    pooling_radius, n_max, border, sectors
         As in `RotationalSymmetry`.
     angles : sequence of float, optional
         Directions of the mirror lines in degrees, instead of `n_planes` evenly spaced ones.
@@ -42,6 +42,7 @@ class ReflectionSymmetry(PolarSymmetry):
     n_max: int = 1
     border: str = "full"
     angles: Any = None
+    sectors: Any = None
 
     def scored(self) -> tuple[Reflection, ...]:
         """The reflections, in the order of their directions.

@@ -33,6 +33,9 @@ class RotationalSymmetry(PolarSymmetry):
     border : {"full", "valid"}
         "full" scores the whole image, where pixels outside count as masked; "valid" only positions whose
         pooling window and patches lie inside.
+    sectors : int, optional
+        Each ring of a patch has a multiple of so many samples, up to 360; None takes the coarsest division of
+        the circle that the operations permute. `keeping` passes it on, so that scores stay what they were.
 
     Notes
     -----
@@ -48,6 +51,7 @@ class RotationalSymmetry(PolarSymmetry):
     pooling_radius: Any = 20
     n_max: int = 1
     border: str = "full"
+    sectors: Any = None
 
     def scored(self) -> tuple[Rotation, ...]:
         """The rotations, in the order given.

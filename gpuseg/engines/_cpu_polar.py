@@ -47,6 +47,24 @@ def _add_moments(value, weight, size, total, squares):
 
 
 @njit(**INNER)
+def _add_own(values, weights, first, end, size, total, squares):
+    """Add the samples of a batch to mean and mean square, four a pass; those of no weight change nothing."""
+    k = first
+    while k + 4 <= end:
+        a, b, c, d = values[k - first], values[k - first + 1], values[k - first + 2], values[k - first + 3]
+        wa, wb, wc, wd = weights[k], weights[k + 1], weights[k + 2], weights[k + 3]
+        for m in range(size):
+            pa, pb, pc, pd = wa * a[m], wb * b[m], wc * c[m], wd * d[m]
+            total[m] += (pa + pb) + (pc + pd)
+            squares[m] += (pa * a[m] + pb * b[m]) + (pc * c[m] + pd * d[m])
+        k += 4
+    while k < end:
+        if weights[k] > 0:
+            _add_moments(values[k - first], weights[k], size, total, squares)
+        k += 1
+
+
+@njit(**INNER)
 def _add_pairs(values, pairs, weights, begin, end, size, total):
     """total += sum over the pairs of weight * one * other, four a pass."""
     k = begin
@@ -104,10 +122,8 @@ def polar_tile(region, pitch, starts, level, plan, place, thresholds, work, out,
     for batch in range(len(sample_ends) - 1):
         first = sample_ends[batch]
         for k in range(first, sample_ends[batch + 1]):
-            value = values[k - first]
-            _sample(region, starts[k], pitch, splines[k], n_rows, width, level, rows, value)
-            if own[k] > 0:
-                _add_moments(value, own[k], size, total, squares)
+            _sample(region, starts[k], pitch, splines[k], n_rows, width, level, rows, values[k - first])
+        _add_own(values, own, first, sample_ends[batch + 1], size, total, squares)
         begin = pair_ends[batch]
         while begin < pair_ends[batch + 1]:
             operation, end = pairs[begin, 0], _run(pairs, begin, pair_ends[batch + 1])

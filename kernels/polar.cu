@@ -165,6 +165,18 @@ __device__ float pearson(T mean_a, T mean_b, T square_a, T square_b, T product, 
   return fminf(1.0f, fmaxf(-1.0f, (float)r));
 }
 
+// A sum of many sums, of which rounding loses nothing: what the last addition lost is added to the next.
+template <class T>
+struct Total {
+  T sum, lost;
+
+  __device__ void add(T value) {
+    const T whole = value - lost, next = sum + whole;
+    lost = (next - sum) - whole;
+    sum = next;
+  }
+};
+
 // Where the scores of a tile go: out (n_operations, height, width) float.
 struct Scores {
   float* out;
@@ -178,25 +190,28 @@ struct Scores {
 };
 
 // Scores at the pixels of a tile when all that their patches reach is known.
-// sums (n_operations, 3, BLOCK): of products, of the other side's samples, of their squares; each thread has its
+// sums (n_operations, 3, BLOCK) Total: of products, of the other side's samples, of their squares; each thread has its
 // own. Returns whether the thread's pixel needs more care.
 __device__ inline bool score_complete(
-    const Plan<float>& plan, const float* region, const float* level, float* values, float* sums, float flat,
-    const Scores& scores) {
-  float mean = 0.0f, square = 0.0f;
+    const Plan<float>& plan, const float* region, const float* level, float* values,
+    Total<float>* sums, float flat, const Scores& scores) {
+  Total<float> mean{}, square{};
   sums += threadIdx.x;
-  for (int k = 0; k < 3 * plan.n_operations; ++k) sums[k * BLOCK] = 0.0f;
+  for (int k = 0; k < 3 * plan.n_operations; ++k) sums[k * BLOCK] = {};
   for (int batch = 0; batch < plan.n_batches; ++batch) {
     const int* now = plan.batches + 2 * batch;
     __syncthreads();  // the values of the last batch have been read
     interpolate<float, false>(plan, region, level, now[0], now[2], values);
     __syncthreads();
     const float* mine = values + threadIdx.x;
+    float a = 0.0f, aa = 0.0f;
     for (int k = now[0]; k < now[2]; ++k) {
       const float value = mine[(k - now[0]) * BLOCK], part = plan.own[k] * value;
-      mean += part;
-      square += part * value;
+      a += part;
+      aa += part * value;
     }
+    mean.add(a);
+    square.add(aa);
     for (int run = now[1]; run < now[3]; ++run) {
       const int operation = plan.runs[2 * run + 1];
       const bool other = plan.kinds[operation] == OTHER_PATCH;
@@ -209,32 +224,32 @@ __device__ inline bool score_complete(
           bb += part * there;
         }
       }
-      float* total = sums + 3 * operation * BLOCK;
-      total[0] += ab;
+      Total<float>* total = sums + 3 * operation * BLOCK;
+      total[0].add(ab);
       if (other) {
-        total[BLOCK] += b;
-        total[2 * BLOCK] += bb;
+        total[BLOCK].add(b);
+        total[2 * BLOCK].add(bb);
       }
     }
   }
   bool redo = false;
   for (int k = 0; k < plan.n_operations; ++k) {
-    const float* total = sums + 3 * k * BLOCK;
+    const Total<float>* total = sums + 3 * k * BLOCK;
     const bool other = plan.kinds[k] == OTHER_PATCH;
-    const float mean_b = other ? total[BLOCK] : mean, square_b = other ? total[2 * BLOCK] : square;
-    scores.set(k, threadIdx.x, pearson(mean, mean_b, square, square_b, total[0], flat, redo));
+    const float mean_b = other ? total[BLOCK].sum : mean.sum, square_b = other ? total[2 * BLOCK].sum : square.sum;
+    scores.set(k, threadIdx.x, pearson(mean.sum, mean_b, square.sum, square_b, total[0].sum, flat, redo));
   }
   return redo && scores.hold(threadIdx.x);
 }
 
 // The same over the samples that are known on both sides; NaN where they are less than half of the patch.
-// sums (n_operations, 6, BLOCK): of weights, a, b, a a, b b and a b.
+// sums (n_operations, 6, BLOCK) Total: of weights, a, b, a a, b b and a b.
 template <class T>
 __device__ bool score_known(
-    const Plan<T>& plan, const T* region, const T* level, T* values, T* sums, float flat, const Scores& scores) {
+    const Plan<T>& plan, const T* region, const T* level, T* values, Total<T>* sums, float flat, const Scores& scores) {
   constexpr int pixels = Tile<T>::pixels, shares = Tile<T>::shares;
   const int pixel = threadIdx.x % pixels, share = threadIdx.x / pixels;
-  for (int k = 0; k < 6 * plan.n_operations; ++k) sums[k * BLOCK + threadIdx.x] = 0;
+  for (int k = 0; k < 6 * plan.n_operations; ++k) sums[k * BLOCK + threadIdx.x] = {};
   for (int batch = 0; batch < plan.n_batches; ++batch) {
     const int* now = plan.batches + 2 * batch;
     __syncthreads();  // the values of the last batch have been read
@@ -254,13 +269,13 @@ __device__ bool score_known(
         bb += weight * there * there;
         ab += weight * here * there;
       }
-      T* total = sums + 6 * plan.runs[2 * run + 1] * BLOCK + threadIdx.x;
-      total[0] += n;
-      total[BLOCK] += a;
-      total[2 * BLOCK] += b;
-      total[3 * BLOCK] += aa;
-      total[4 * BLOCK] += bb;
-      total[5 * BLOCK] += ab;
+      Total<T>* total = sums + 6 * plan.runs[2 * run + 1] * BLOCK + threadIdx.x;
+      total[0].add(n);
+      total[BLOCK].add(a);
+      total[2 * BLOCK].add(b);
+      total[3 * BLOCK].add(aa);
+      total[4 * BLOCK].add(bb);
+      total[5 * BLOCK].add(ab);
     }
   }
   __syncthreads();  // the sums of a pixel's other threads stand
@@ -270,7 +285,7 @@ __device__ bool score_known(
 #pragma unroll
     for (int q = 0; q < 6; ++q) {
       sum[q] = 0;
-      for (int k = 0; k < shares; ++k) sum[q] += sums[(6 * operation + q) * BLOCK + k * pixels + pixel];
+      for (int k = 0; k < shares; ++k) sum[q] += sums[(6 * operation + q) * BLOCK + k * pixels + pixel].sum;
     }
     const T n = sum[0];
     if (sizeof(T) == sizeof(float) && fabs(n - T(0.5)) < T(1e-4)) redo = true;  // too near to tell
@@ -298,8 +313,9 @@ __device__ void score_tiles(
   constexpr int rows = Tile<T>::rows, pixels = Tile<T>::pixels, coarse = 32 / sizeof(float);
   const int across = (coefficients.width + COLS - 1) / COLS, down = (coefficients.height + rows - 1) / rows;
   T *values = shared, *level = values + most_samples * pixels;
-  T* sums = scratch + (size_t)blockIdx.x * scratch_size;
-  T* region = region_is_shared ? level + pixels : sums + (complete_only ? 3 : 6) * plan.n_operations * BLOCK;
+  T* mine = scratch + (size_t)blockIdx.x * scratch_size;
+  Total<T>* sums = reinterpret_cast<Total<T>*>(mine);
+  T* region = region_is_shared ? level + pixels : mine + 2 * (complete_only ? 3 : 6) * plan.n_operations * BLOCK;
   for (int tile = blockIdx.x; tile < across * down; tile += gridDim.x) {
     const int row = tile / across * rows, col = tile % across * COLS;
     int* state = states + row / coarse * across + tile % across;
@@ -327,10 +343,10 @@ __device__ void score_tiles(
 // states (tiles of 8 x COLS pixels) int; out (n_operations, height, width) float.
 // Launch: grid at most one block per tile, block BLOCK, scratch as `score_tiles` says, and Ts of shared memory:
 // (most_samples + 1) * pixels of a tile, and the region (depth * pitch of the plan) if it fits.
-// Three kernels, one after the other: what is complete, what is not, and what needs double precision. One block per
-// multiprocessor is asked for, so that the compiler spills no register to have more of them.
+// Three kernels, one after the other: what is complete, what is not, and what needs double precision. Three blocks
+// per multiprocessor are asked for: for more of them the compiler spills registers, and fewer are slow to wait on.
 #define POLAR_KERNEL(name, T, complete_only)                                                                       \
-  extern "C" __global__ void __launch_bounds__(BLOCK, 1) name(                                                     \
+  extern "C" __global__ void __launch_bounds__(BLOCK, 3) name(                                                     \
       const double* coefficients, int height, int width, const int* corners, const T* splines, const T* own,      \
       const int* pairs, const T* weights, const int* batches, const int* runs, const int* kinds, int n_samples,    \
       int n_batches, int n_operations, int reach, int most_samples, int region_is_shared, float flat, T* scratch, \

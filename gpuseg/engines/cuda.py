@@ -409,7 +409,7 @@ def _polar_pass(
     region = (rows + 2 * plan.reach) * (cols + 2 * plan.reach)
     size = np.dtype(dtype).itemsize
     fits = size * (values + region) + STATIC_BYTES <= SHARED_BYTES
-    scratch_size = n_sums * len(plan.kinds) * BLOCK + (0 if fits else region)
+    scratch_size = 2 * n_sums * len(plan.kinds) * BLOCK + (0 if fits else region + region % 2)
     tiles = -(-scores.shape[1] // rows) * -(-scores.shape[2] // cols)
     blocks = min(tiles, max(1, SCRATCH_BYTES // (size * scratch_size)))
     scratch = cp.empty((blocks, scratch_size), dtype)

@@ -391,16 +391,12 @@ def series(
     summary.json. Started again after an interruption, it goes on where it stopped.
     """
     import gpuseg
-    from gpuseg.frames import open_frames
-    from gpuseg.io import read_image
+    from gpuseg.frames import open_frames, read_mask
     from gpuseg.series_writer import SERIES_FILES
 
     folder = output or Path(f"{frames.stem}-gpuseg")
     source = open_frames(frames, dataset=dataset).binned(bin_factor)
-    valid = None
-    if mask is not None:
-        used = read_image(mask)
-        valid = replace(used, data=used.data != 0).binned(bin_factor).data == 1
+    valid = None if mask is None else read_mask(mask, bin_factor)
     with _frame_bar(frames.name, source.length, verbosity) as count:
         result = gpuseg.segment_series(
             source, mask=valid, upsampling=not no_upsampling, out=folder, callback=count,

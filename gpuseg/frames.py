@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,9 +14,10 @@ import numpy as np
 
 from gpuseg import io
 from gpuseg.checks import check_int
+from gpuseg.cut_files import archive_members, blocks, cut_tiff, tiff_pages
 from gpuseg.io import ReadError
 
-__all__ = ["Frames", "open_frames"]
+__all__ = ["Frames", "open_frames", "read_mask"]
 
 PICTURES = (
     *io.TIFF_TYPES,
@@ -140,6 +140,37 @@ def open_frames(source: Any, *, dataset: str | int | None = None) -> Frames:
     )
 
 
+def read_mask(path: Path, bin_factor: int = 1) -> np.ndarray:
+    """Which pixels may be used, from a picture for all frames or a stack with one for each.
+
+    Parameters
+    ----------
+    path : path
+        0 is masked.
+    bin_factor : int
+        As in `Frames.binned`; a pixel is used where all it is made of are.
+
+    Returns
+    -------
+    (H, W) or (T, H, W) bool array
+
+    Raises
+    ------
+    FileNotFoundError, ReadError, ValueError
+    """
+
+    def used(data: Any) -> np.ndarray:
+        if isinstance(data, ReadError):
+            raise data
+        return io.Image(np.asarray(data) != 0, None, None, "").binned(bin_factor).data == 1
+
+    try:
+        frames = open_frames(path)
+    except ReadError:  # no stack; what is wrong with it if it is no picture either is told below
+        return used(io.read_image(path).data)
+    return np.stack([used(frame) for frame in frames])
+
+
 def _of_array(array: Any, name: str, **known: Any) -> Frames:
     shape = tuple(array.shape)
     if len(shape) != 3:
@@ -193,9 +224,12 @@ def _natural(file: Path) -> list[tuple[int, str]]:
 
 
 def _of_tiff(path: Path, dataset: str | int | None) -> Frames:
-    cut = _cut_tiff(path)
+    cut = cut_tiff(path)
     if cut is not None:
-        return cut
+        return Frames(str(path), *cut)
+    pages = _alike_pages(path) if dataset is None else 0
+    if pages:
+        return Frames(str(path), lambda: tiff_pages(path), pages)
     length, load, pixel_size, unit = io.open_stack(path, dataset)
 
     def walk() -> Iterator[Any]:
@@ -217,47 +251,19 @@ def _of_tiff(path: Path, dataset: str | int | None) -> Frames:
             number = np.dtype(tif.byteorder + series.dtype.char)
             with path.open("rb") as file:
                 file.seek(offset)
-                yield from _blocks(file, length, series.shape[1:], number, path)
+                yield from blocks(file, length, series.shape[1:], number, path)
 
     return Frames(str(path), walk, length, pixel_size=pixel_size, unit=unit)
 
 
-def _cut_tiff(path: Path) -> Frames | None:
-    """The frames of a file that ends before the last that it promises, if it is such a file.
-
-    In a stack that ImageJ or tifffile wrote, all pixels lie in one block behind the first page; the other
-    pages stand at the end and are lost with it.
-    """
+def _alike_pages(path: Path) -> int:
+    """Number of pictures in a file of several of the same kind, written one by one; 0 of other files."""
     import tifffile
 
     with io.broken_files_are_read_errors(path), tifffile.TiffFile(path) as tif:
-        page = tif.pages[0]
-        described: dict[str, Any] = tif.shaped_metadata[0] if tif.shaped_metadata else {}
-        shaped = described.get("shape", ())
-        promised = (tif.imagej_metadata or {}).get("images") or (shaped[0] if len(shaped) == 3 else 1)
-        if promised == 1 or page.compression != 1 or page.ndim != 2 or page.photometric != 1:
-            return None
-        begin, number = page.dataoffsets[0], np.dtype(tif.byteorder + page.dtype.char)
-        shape = page.shape
-    if path.stat().st_size >= begin + promised * math.prod(shape) * number.itemsize:
-        return None
-
-    def walk() -> Iterator[Any]:
-        with path.open("rb") as file:
-            file.seek(begin)
-            yield from _blocks(file, promised, shape, number, path)
-
-    return Frames(str(path), walk, promised)
-
-
-def _blocks(file: Any, length: int, shape: tuple[int, ...], number: np.dtype, path: Path) -> Iterator[Any]:
-    """Frames that lie one after the other in an open file."""
-    size = math.prod(shape) * number.itemsize
-    for k in range(length):
-        block = file.read(size)
-        if len(block) < size:
-            raise ReadError(f"'{path}' ends within frame {k} of {length}; copy or export it again")
-        yield np.frombuffer(block, number).reshape(shape)
+        kinds = {(each.shape, each.dtype) for each in tif.series}
+        pictures = len(tif.series) == len(tif.pages) > 1 and tif.series[0].ndim == 2
+    return len(tif.pages) if pictures and len(kinds) == 1 else 0
 
 
 def _of_numpy(path: Path, dataset: str | int | None) -> Frames:
@@ -272,7 +278,7 @@ def _of_numpy(path: Path, dataset: str | int | None) -> Frames:
     def walk() -> Iterator[Any]:
         with _numpy_stream(path, member) as file:
             _numpy_header(file)
-            yield from _blocks(file, shape[0], shape[1:], number, path)
+            yield from blocks(file, shape[0], shape[1:], number, path)
 
     return Frames(str(path), walk, shape[0])
 
@@ -280,10 +286,10 @@ def _of_numpy(path: Path, dataset: str | int | None) -> Frames:
 def _chosen_member(path: Path, dataset: str | int | None) -> str:
     """The name of the one stack in an .npz file, or of that which is wanted."""
     shapes = {}
-    with io.broken_files_are_read_errors(path), zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            with archive.open(name) as file:
-                shapes[name.removesuffix(".npy")] = _numpy_header(file)[0]
+    with io.broken_files_are_read_errors(path):
+        for name, open_member in archive_members(path).items():
+            with open_member() as file:
+                shapes[name] = _numpy_header(file)[0]
     stacks = [name for name, shape in shapes.items() if len(shape) == 3]
     if dataset is None and len(stacks) == 1:
         return stacks[0]
@@ -297,10 +303,7 @@ def _chosen_member(path: Path, dataset: str | int | None) -> str:
 
 
 def _numpy_stream(path: Path, member: str | None) -> Any:
-    if member is None:
-        return path.open("rb")
-    with zipfile.ZipFile(path) as archive:
-        return archive.open(f"{member}.npy")
+    return path.open("rb") if member is None else archive_members(path)[member]()
 
 
 def _numpy_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:

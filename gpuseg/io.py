@@ -69,7 +69,7 @@ NO_UNIT = {"", "none", "px", "pixel", "pixels", "undefined", "<undefined>"}
 TIFF_TYPES = (".tif", ".tiff")
 PICTURE_TYPES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm")
 WANTED = (
-    "wanted: .npy .npz .tif .png .jpg .bmp .sxm, "
+    "wanted: .npy .npz .tif .png .jpg .bmp .sxm .asd, "
     "or with `pip install 'gpuseg[io]'` .dm3 .dm4 .emd .ser .mrc .hspy ..."
 )
 
@@ -165,8 +165,8 @@ def read_image(
     Parameters
     ----------
     path : path
-        .npy, .npz, .tif, .png, .jpg, .bmp and .sxm (Nanonis) are read here; everything else, such as .dm3,
-        .dm4, .emd, .ser, .mrc and .hspy, by RosettaSciIO (``pip install 'gpuseg[io]'``).
+        .npy, .npz, .tif, .png, .jpg, .bmp, .sxm (Nanonis) and .asd (high-speed AFM) are read here; everything
+        else, such as .dm3, .dm4, .emd, .ser, .mrc and .hspy, by RosettaSciIO (``pip install 'gpuseg[io]'``).
     dataset : str or int, optional
         Name or number of the data set in a file with several; not needed where only one is a picture.
     frame : int, optional
@@ -277,7 +277,7 @@ def check_file(path: Path) -> None:
 
 
 def _reader(path: Path) -> Callable[[Path], list[_Dataset]]:
-    readers = {".npy": _read_npy, ".npz": _read_npz, ".sxm": _read_nanonis}
+    readers = {".npy": _read_npy, ".npz": _read_npz, ".sxm": _read_nanonis, ".asd": _read_asd}
     readers |= dict.fromkeys(TIFF_TYPES, _read_tiff) | dict.fromkeys(PICTURE_TYPES, _read_picture)
     return readers.get(path.suffix.lower(), _read_with_rosettasciio)
 
@@ -615,6 +615,15 @@ def _read_nanonis(path: Path) -> list[_Dataset]:
     return [
         _of_array(plane[:, ::-1] if name.endswith("backward") else plane, name, pixel=pixel, unit="m")
         for name, plane in zip(names, planes, strict=True)
+    ]
+
+
+def _read_asd(path: Path) -> list[_Dataset]:
+    from gpuseg.asd import read_channels
+
+    return [
+        _Dataset(each.name, each.shape, "TYX", each.load, each.pixel, "nm")  # type: ignore[arg-type]
+        for each in read_channels(path)  # stacks: never asked for no frame
     ]
 
 

@@ -20,9 +20,10 @@ from gpuseg.descriptors import Descriptors, as_descriptor
 from gpuseg.descriptors.base import valid_pixels
 from gpuseg.descriptors.choice import describe, from_description
 from gpuseg.grid import Grid
+from gpuseg.misfit import misfit
 from gpuseg.selection import select_operations
 from gpuseg.separability import separability
-from gpuseg.stages import Stopwatch, learn, project_points
+from gpuseg.stages import Stopwatch, flat_usable, learn, project_points
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,6 +51,8 @@ class Segmentation:
         The descriptors' principal components.
     point_labels : (h, w) int32 array
         Pattern of every grid point, -1 where it has none.
+    point_certainty : (h, w) float32 array
+        Certainty of every grid point, 0 where it has no pattern.
     model : SegmentationModel
         What was learnt; ``model.predict`` labels other images alike.
     parameters : dict
@@ -66,6 +69,7 @@ class Segmentation:
     descriptors: Descriptors
     components: Any
     point_labels: Any
+    point_certainty: Any
     model: SegmentationModel
     parameters: dict[str, Any]
     timings: dict[str, float]
@@ -103,6 +107,18 @@ class Segmentation:
         values = xp.reshape(self.descriptors.values, (len(self.operations), -1))
         labels = xp.where(self.descriptors.usable, self.point_labels, -xp.ones_like(self.point_labels))
         return separability(values, xp.reshape(labels, (-1,)), self.n_patterns)
+
+    @functools.cached_property
+    def misfit(self) -> float:
+        """Mean squared distance of the descriptors from their nearest pattern; see `gpuseg.misfit`.
+
+        Far above `SegmentationModel.typical_misfit` where the image shows something that was not learnt.
+        """
+        usable, model = flat_usable(self.descriptors), self.model
+        xp, home = namespace(self.components), home_of(self.components)
+        components = xp.reshape(self.components, (self.components.shape[0], -1))[:, usable].T
+        nearest = xp.min(squared_distances(components, move(model.cluster_centers, home)), axis=0)
+        return misfit(self.descriptors.samples(), move(model.mean, home), components, nearest)
 
     @functools.cached_property
     def area_fractions(self) -> np.ndarray:
@@ -233,6 +249,9 @@ class SegmentationModel:
     accuracy : float, optional
         Of a model made by `select`: share of the grid points it was made from that it labels as all
         operations do.
+    typical_misfit : float, optional
+        Mean squared distance of the grid points fitted on from their nearest pattern;
+        an image far above it shows something else.
     """
 
     descriptor: Any
@@ -244,6 +263,7 @@ class SegmentationModel:
     upsampling: bool = True
     typical_certainty: float | None = None
     accuracy: float | None = None
+    typical_misfit: float | None = None
 
     def predict(self, image: Any, mask: Any = None, device: Any = "auto") -> Segmentation:
         """Label an image with the patterns of the model.
@@ -335,6 +355,7 @@ class SegmentationModel:
             "upsampling": self.upsampling,
             "typical_certainty": self.typical_certainty,
             "accuracy": self.accuracy,
+            "typical_misfit": self.typical_misfit,
         }
         arrays = {name: getattr(self, name) for name in _ARRAYS}
         text = np.array(json.dumps(settings))  # before the file is opened: nothing is lost if it fails
@@ -370,7 +391,7 @@ class SegmentationModel:
             raise
         except Exception as error:  # zip, JSON and NumPy each have their own ways to call a file broken
             raise ValueError(f"{os.fspath(path)!r} is not a model saved by gpuseg ({error})") from error
-        kept = {name: settings.get(name) for name in ("typical_certainty", "accuracy")}
+        kept = {name: settings.get(name) for name in ("typical_certainty", "accuracy", "typical_misfit")}
         return cls(
             descriptor, int(settings["stride"]), upsampling=bool(settings["upsampling"]), **kept, **content
         )
@@ -453,7 +474,7 @@ def segment(
         upsampling=upsampling,
         sort_labels_by_pattern_size=sort_labels_by_pattern_size,
         random_state=random_state,
-        mask=mask,
+        masks=[mask],
         device=device,
     )[0]
 
@@ -468,7 +489,7 @@ def segment_together(
     upsampling: bool,
     sort_labels_by_pattern_size: bool,
     random_state: Any,
-    mask: Any,
+    masks: Sequence[Any],
     device: Any,
 ) -> list[Segmentation]:
     """Segment several images with one set of patterns, learnt from the descriptors of all of them.
@@ -480,8 +501,8 @@ def segment_together(
     n_patterns, descriptor, stride, n_components, upsampling, sort_labels_by_pattern_size, random_state
         As in `segment`.
     device : {"auto", "cpu", "cuda", "cuda:i"}
-    mask : (H, W) array_like of bool or None
-        The same for all.
+    masks : sequence of (H, W) array_like of bool or None
+        One per image.
 
     Returns
     -------
@@ -498,7 +519,7 @@ def segment_together(
     check_n_components(n_components, 1, 1)
     seeds = check_random_state(random_state)
     descriptor = as_descriptor(descriptor)
-    inputs = [_check_input(image, mask, device) for image in images]
+    inputs = [_check_input(image, mask, device) for image, mask in zip(images, masks, strict=True)]
     where = inputs[0][2]
     clock = Stopwatch(where)
     parameters = {
@@ -527,7 +548,7 @@ def segment_together(
             explained_variance_ratio=to_numpy(pca.explained_variance_ratio_),
             cluster_centers=centers,
             upsampling=bool(upsampling),
-            typical_certainty=typical,
+            **typical,
         )
         return [
             _label(model, image, valid, each, projected, clock, dict(parameters))
@@ -584,6 +605,7 @@ def _label(
         descriptors=descriptors.on(home),
         components=move(xp.reshape(components.T, (-1, *grid.shape)), home),
         point_labels=move(points, home),
+        point_certainty=move(sure, home),
         model=model,
         parameters=parameters,
         timings=clock.seconds,

@@ -14,6 +14,7 @@ from gpuseg.clustering import certainty, sizes, squared_distances
 from gpuseg.decomposition import PCA
 from gpuseg.descriptors import Descriptors
 from gpuseg.descriptors.kept import Kept
+from gpuseg.misfit import typical_misfit
 from gpuseg.separability import separability
 from gpuseg.stages import joined
 
@@ -74,6 +75,7 @@ def select_operations(
         explained_variance_ratio=to_numpy(pca.explained_variance_ratio_),
         cluster_centers=to_numpy(centers),
         typical_certainty=float(xp.mean(certainty(distances))),
+        typical_misfit=typical_misfit(pca, xp.min(distances, axis=0)),
         accuracy=float(np.mean(to_numpy(agree))),
     )
 

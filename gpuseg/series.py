@@ -19,7 +19,7 @@ from gpuseg.descriptors.base import DeadImageError, prepare
 from gpuseg.descriptors.choice import describe
 from gpuseg.frames import Frames, open_frames
 from gpuseg.io import ReadError
-from gpuseg.segmentation import SegmentationModel, segment_together
+from gpuseg.segmentation import Segmentation, SegmentationModel, segment_together
 from gpuseg.series_results import FrameSegmentation, SeriesSegmentation, label_type
 from gpuseg.series_writer import SeriesWriter, fingerprint
 
@@ -34,11 +34,21 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-STRANGE = 0.7
+UNSURE = 0.5
 """A frame whose mean certainty is below this share of what is typical shows something else than was learnt.
 
-Measured on bicrystals: frames of a moving boundary keep 0.98 of it, other lattices and orientations, noise
-and ramps 0.01 to 0.54.
+Measured, default descriptor: frames of a moving boundary keep 0.98 of it, those of a drifting STM movie with
+islands that come and go 0.75, those of a single noisy lattice (high-speed AFM), where two patterns mean
+little, 0.65. Noise, ramps and another lattice: 0.03 to 0.10; another orientation: 0.55, see `FAR`.
+"""
+
+FAR = 2.5
+"""A frame whose mean squared distance from the patterns is more than so many times the typical one does, too.
+
+Certainty compares the two nearest patterns: where both are far it may be anything. Measured in the same
+series: 1.2 at most for the boundary, 2.2 for the STM movie, 2.1 for the AFM lattice; its frames with scan
+lines instead of the lattice have 2.9 to 100 (certainty 0.35 to 1.46 of the typical), synthetic strange
+frames 4 to 190.
 """
 
 
@@ -58,7 +68,7 @@ class SeriesIterator(Iterator[FrameSegmentation]):
         Of a frame; frames of another shape are dead.
     label_shape : (H, W) or (h, w)
         Of its labels.
-    mask : (H, W) array or None
+    mask : (H, W) or (T, H, W) array, or None
     device : {"auto", "cpu", "cuda", "cuda:i"}
     """
 
@@ -80,10 +90,10 @@ class SeriesIterator(Iterator[FrameSegmentation]):
         if image is None:
             return self._dead(why)
         try:
-            found = self.model.predict(image, mask=self._mask, device=self._device)
+            found = self.model.predict(image, mask=mask_at(self._mask, self._index), device=self._device)
         except DeadImageError as error:
             return self._dead(str(error))
-        return self._result(to_numpy(found.labels), to_numpy(found.certainty))
+        return self._result(found)
 
     def skip(self, n_frames: int) -> None:
         """Pass over frames without labelling them.
@@ -117,18 +127,32 @@ class SeriesIterator(Iterator[FrameSegmentation]):
         self._index += 1
         return frame
 
-    def _result(self, labels: np.ndarray, certainty: np.ndarray) -> FrameSegmentation:
-        n_patterns = int(self.model.cluster_centers.shape[0])
+    def _result(self, found: Segmentation) -> FrameSegmentation:
+        n_patterns = found.n_patterns
+        labels, certainty = to_numpy(found.labels), to_numpy(found.certainty)
         known = labels >= 0
         if not known.any():
             return self._dead("no pixel has a label")
         counts = sizes(labels[known], n_patterns)
         mean = float(certainty[known].mean(dtype=np.float64))
-        typical, flag = self.model.typical_certainty, ""
-        if typical is not None and mean < STRANGE * typical:
-            flag = f"unlike what was learnt: mean certainty {mean:.2f}, typical is {typical:.2f}"
-        labels = labels.astype(label_type(n_patterns))
-        return FrameSegmentation(self._index, labels, certainty, mean, counts / counts.sum(), flag)
+        return FrameSegmentation(
+            self._index,
+            labels.astype(label_type(n_patterns)),
+            certainty,
+            mean,
+            counts / counts.sum(),
+            self._unlike(mean, found.misfit),
+            to_numpy(found.point_certainty),
+        )
+
+    def _unlike(self, mean: float, misfit: float) -> str:
+        """What tells that a frame shows something else than was learnt; nothing if it does not."""
+        sure, near = self.model.typical_certainty, self.model.typical_misfit
+        if sure is not None and mean < UNSURE * sure:
+            return f"unlike what was learnt: mean certainty {mean:.2f}, typical is {sure:.2f}"
+        if near and misfit > FAR * near:
+            return f"unlike what was learnt: {misfit / near:.1f} times as far from the patterns as is typical"
+        return ""
 
     def _dead(self, why: str) -> FrameSegmentation:
         n_patterns = int(self.model.cluster_centers.shape[0])
@@ -136,6 +160,30 @@ class SeriesIterator(Iterator[FrameSegmentation]):
         certainty = np.zeros(self.label_shape, np.float32)
         nothing = np.full(n_patterns, np.nan)
         return FrameSegmentation(self._index, labels, certainty, float("nan"), nothing, f"dead: {why}")
+
+
+def mask_at(mask: Any, index: int) -> Any:
+    """The mask of a frame.
+
+    Parameters
+    ----------
+    mask : (H, W) array, the same for all, (T, H, W) array, or None
+    index : int
+
+    Returns
+    -------
+    (H, W) array or None
+
+    Raises
+    ------
+    ValueError
+        If there is none for this frame.
+    """
+    if mask is None or np.ndim(mask) != 3:
+        return mask
+    if index >= len(mask):
+        raise ValueError(f"`mask` has {len(mask)} frames, but the series goes on; one for each is needed")
+    return mask[index]
 
 
 def iterate_series(
@@ -190,10 +238,15 @@ def iterate_series(
     2 (200, 200)
     """
     source = open_frames(frames, dataset=dataset)
+    if np.ndim(mask) == 3 and source.length is not None and len(mask) != source.length:
+        raise ValueError(
+            f"`mask` has {len(mask)} frames, the series {source.length}; as many, or one mask, are needed"
+        )
     images, walk = _gather(source, fit_frames if model is None else 1, mask, device)
+    masks = [mask_at(mask, index) for index in images]
     if model is None:
         found = segment_together(
-            images,
+            list(images.values()),
             n_patterns,
             descriptor=descriptor,
             stride=stride,
@@ -201,7 +254,7 @@ def iterate_series(
             upsampling=upsampling,
             sort_labels_by_pattern_size=sort_labels_by_pattern_size,
             random_state=random_state,
-            mask=mask,
+            masks=masks,
             device=device,
         )
         model = found[0].model
@@ -210,10 +263,10 @@ def iterate_series(
             log.info("%d operations label %.2f %% as all do", n_operations, 100 * (model.accuracy or 0))
     elif n_operations is not None:
         raise ValueError("`n_operations` goes with learning, but `model` is given; use model.select(...)")
-    image_shape = tuple(images[0].shape)
-    label_shape = image_shape
+    first = next(iter(images.values()))
+    image_shape = label_shape = tuple(first.shape)
     if not model.upsampling:
-        label_shape = tuple(model.predict(images[0], mask=mask, device=device).labels.shape)
+        label_shape = tuple(model.predict(first, mask=masks[0], device=device).labels.shape)
     return SeriesIterator(walk, model, image_shape, label_shape, mask, device)
 
 
@@ -257,7 +310,7 @@ def segment_series(
         Label by so many operations only, those of largest separability: faster, nearly the same labels.
         All of them if None.
     descriptor, stride, n_components, upsampling, sort_labels_by_pattern_size, random_state, mask, device
-        As in `gpuseg.segment`. The mask holds for every frame.
+        As in `gpuseg.segment`. A mask (H, W) holds for every frame; (T, H, W) is one for each.
     model : SegmentationModel, optional
         Learnt before; then nothing is learnt here, and what belongs to learning is not looked at.
     dataset : str or int, optional
@@ -345,10 +398,12 @@ def _collect(
     walk: SeriesIterator, callback: Callable[[FrameSegmentation], Any] | None, begin: float
 ) -> SeriesSegmentation:
     labels: list[np.ndarray] = []
+    sure: list[np.ndarray | None] = []
     rows: list[tuple[float, np.ndarray, str]] = []
 
     def keep(frame: FrameSegmentation) -> None:
         labels.append(frame.labels)
+        sure.append(frame.point_certainty)
         rows.append((frame.mean_certainty, frame.area_fractions, frame.flag))
 
     ended = _each(walk, keep, callback)
@@ -361,13 +416,14 @@ def _collect(
         ended_early=ended,
         seconds=time.perf_counter() - begin,
         stack=np.array(labels, label_type(n_patterns)).reshape(-1, *walk.label_shape),
+        point_certainty=sure,
     )
 
 
 def _gather(
     source: Frames, fit_frames: int | Sequence[int], mask: Any, device: Any
-) -> tuple[list[Any], Iterator[Any]]:
-    """The frames to learn from, and the whole series from its beginning."""
+) -> tuple[dict[int, Any], Iterator[Any]]:
+    """The frames to learn from by their number, and the whole series from its beginning."""
     wanted = _wanted(fit_frames)
     stream, passed = iter(source), []
     chosen: dict[int, Any] = {}
@@ -386,7 +442,7 @@ def _gather(
             passed.append(frame)
         if isinstance(wanted, int) or index in wanted:
             shape = next(iter(chosen.values())).shape if chosen else None
-            image, why = _scorable(frame, shape, mask, device)
+            image, why = _scorable(frame, shape, mask_at(mask, index), device)
             if image is not None:
                 chosen[index] = image
             elif not isinstance(wanted, int):
@@ -397,7 +453,7 @@ def _gather(
         if not isinstance(wanted, int):
             raise ValueError(f"`fit_frames` names frame {max(wanted)}; the series has {index + 1} frames")
         raise ValueError(f"`frames` has no frame that can be learnt from, of {index + 1}: {why}")
-    return list(chosen.values()), _again(passed, stream, broken) if source.once else iter(source)
+    return chosen, _again(passed, stream, broken) if source.once else iter(source)
 
 
 def _wanted(fit_frames: int | Sequence[int]) -> int | set[int]:

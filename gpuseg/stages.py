@@ -13,8 +13,9 @@ from gpuseg.arrays import Device, namespace, to_numpy
 from gpuseg.clustering import KMeans, certainty, sizes, squared_distances
 from gpuseg.decomposition import PCA, project
 from gpuseg.descriptors import Descriptors
+from gpuseg.misfit import typical_misfit
 
-__all__ = ["Stopwatch", "joined", "learn", "project_points"]
+__all__ = ["Stopwatch", "flat_usable", "joined", "learn", "project_points"]
 
 
 class Stopwatch:
@@ -45,7 +46,7 @@ def learn(
     sort_labels_by_pattern_size: bool,
     seeds: np.random.RandomState,
     clock: Stopwatch,
-) -> tuple[PCA, list[Any], np.ndarray, float]:
+) -> tuple[PCA, list[Any], np.ndarray, dict[str, float]]:
     """Learn components and patterns from the descriptors of one or more images, pooled.
 
     Parameters
@@ -64,8 +65,8 @@ def learn(
         Of every grid point of each image.
     centers : (n, K) float32 NumPy array
         In the order of the labels.
-    typical_certainty : float
-        Mean certainty of the usable grid points.
+    typical : dict
+        ``typical_certainty`` and ``typical_misfit`` of the usable grid points.
 
     Raises
     ------
@@ -85,11 +86,16 @@ def learn(
         complete = samples.shape[0] == sum(each.grid.size for each in described)
         pairs = zip(components, described, strict=True)
         known = joined(
-            components if complete else [each[_flat_usable(descriptors), :] for each, descriptors in pairs]
+            components if complete else [each[flat_usable(descriptors), :] for each, descriptors in pairs]
         )
         kmeans = KMeans(n_patterns, random_state=seeds).fit(known)
         centers = to_numpy(kmeans.cluster_centers_)
-        typical = float(namespace(known).mean(certainty(squared_distances(known, kmeans.cluster_centers_))))
+        distances = squared_distances(known, kmeans.cluster_centers_)
+        xp = namespace(known)
+        typical = {
+            "typical_certainty": float(xp.mean(certainty(distances))),
+            "typical_misfit": typical_misfit(pca, xp.min(distances, axis=0)),
+        }
         if sort_labels_by_pattern_size:
             centers = centers[np.argsort(sizes(kmeans.labels_, n_patterns), kind="stable")]
     return pca, components, centers, typical
@@ -109,7 +115,17 @@ def joined(parts: list[Any]) -> Any:
     return parts[0] if len(parts) == 1 else namespace(*parts).concat(parts, axis=0)
 
 
-def _flat_usable(descriptors: Descriptors) -> Any:
+def flat_usable(descriptors: Descriptors) -> Any:
+    """Which grid points patterns are learnt from, in one row.
+
+    Parameters
+    ----------
+    descriptors : Descriptors
+
+    Returns
+    -------
+    (h * w,) bool array
+    """
     return namespace(descriptors.usable).reshape(descriptors.usable, (-1,))
 
 

@@ -59,6 +59,38 @@ def test_mask_bin_and_named_frames(stack, tmp_path):
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["parameters"]["fit_frames"] == [0, 3]
 
 
+def test_a_mask_for_each_frame(stack, tmp_path):
+    masks = np.full(stack.shape, 255, np.uint8)
+    for k in range(4):
+        masks[k, 10 * k : 10 * k + 10] = 0
+    tifffile.imwrite("masks.tif", masks, photometric="minisblack")
+    assert main(["series", "m.tif", "-o", "out", "-q", "--mask", "masks.tif", *OPTIONS]) == 0
+    np.testing.assert_array_equal(tifffile.imread("out/labels.tif") == 0, masks == 0)
+    Path("masks").mkdir()
+    for k, mask in enumerate(masks):
+        Pillow.fromarray(mask).save(f"masks/{k}.png")
+    assert (
+        main(
+            [
+                "series",
+                "m.tif",
+                "-o",
+                "two",
+                "-q",
+                "--bin",
+                "2",
+                "--mask",
+                "masks",
+                "--patch-radius",
+                "5",
+                *OPTIONS,
+            ]
+        )
+        == 0
+    )
+    np.testing.assert_array_equal(tifffile.imread("two/labels.tif") == 0, masks[:, ::2, ::2] == 0)
+
+
 def test_flagged_frames_are_listed(stack, capsys):
     np.save("dead.npy", np.concatenate([stack, np.zeros((12, 70, 80), np.uint8)]))
     assert main(["series", "dead.npy", *OPTIONS]) == 0
@@ -121,6 +153,9 @@ def test_frames_per_second_are_shown_on_a_terminal(stack, monkeypatch, capsys):
     (["m.tif", "--fit-frames", "0"], "`fit_frames` is 0"),
     (["m.tif", "--n-operations", "0"], "`n_operations` is 0"),
     (["m.tif", "--mask", "one.tif"], "`mask` has shape (5, 6)"),
+    (["m.tif", "--mask", "three.npy"], "`mask` has 3 frames, the series 4"),
+    (["m.tif", "--mask", "cut.npy"], "ends within frame 2 of 3"),
+    (["m.tif", "--mask", "broken"], "could not be read"),
     (["m.tif", "--bin", "0"], "`bin` is 0"),
     (["m.tif", "-n", "0"], "`n_patterns` is 0"),
     (["m.tif", "--dataset", "b"], "`dataset` 'b' is not in 'm.tif'"),
@@ -129,5 +164,9 @@ def test_frames_per_second_are_shown_on_a_terminal(stack, monkeypatch, capsys):
 def test_bad_input_is_one_line_and_exit_code_2(arguments, message, stack, capsys):
     tifffile.imwrite("one.tif", np.ones((5, 6), np.uint8))
     Path("empty").mkdir()
+    Path("broken").mkdir()
+    Path("broken/0.png").write_bytes(b"no picture")
+    np.save("three.npy", np.ones((3, 70, 80), np.uint8))
+    Path("cut.npy").write_bytes(Path("three.npy").read_bytes()[:-9])
     assert main(["series", *arguments, *OPTIONS]) == 2
     assert message in refused(capsys)

@@ -140,9 +140,8 @@ def test_separability_on_the_same_labels(golden):
     labels = got.grid.at_points(golden["lcm_direct_labels"]).astype(np.int32).ravel()
     ours = separability(got.values.reshape(len(got.operations), -1), labels, 2)
     wanted = golden["lcm_direct_separability"]
-    finite = np.isfinite(wanted) & (wanted > 0)
-    assert finite.sum() >= len(wanted) - 1
-    np.testing.assert_allclose(ours[finite], wanted[finite], rtol=0.02)
+    np.testing.assert_allclose(ours, wanted, rtol=TOLERANCE["separability", "pystem"])
+    assert np.median(np.abs(ours / wanted - 1)) < TOLERANCE["separability", "relative"]
 
 
 def test_the_separability_of_a_segmentation(golden):

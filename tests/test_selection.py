@@ -89,11 +89,11 @@ def test_typical_certainty_is_that_of_the_image_learnt_from(segmentation):
 def test_several_images_share_their_patterns(picture):
     other = uneven_bicrystal(offset=-10.0, random_state=1).image
     options = {"stride": 5, "n_components": 5, "upsampling": True, "sort_labels_by_pattern_size": True,
-               "mask": None, **FAST}  # fmt: skip
-    first, second = segment_together([picture.image, other], 2, **options)
+               **FAST}  # fmt: skip
+    first, second = segment_together([picture.image, other], 2, masks=[None, None], **options)
     assert first.model is second.model
     np.testing.assert_array_equal(first.model.predict(other, device="cpu").labels, second.labels)
-    alone = segment_together([picture.image], 2, **options)[0]
+    alone = segment_together([picture.image], 2, masks=[None], **options)[0]
     np.testing.assert_array_equal(alone.labels, gpuseg.segment(picture.image, **FAST).labels)
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -144,6 +145,17 @@ def write(kind, stack, folder):
         tifffile.imwrite(path, stack, compression="zlib", photometric="minisblack")
     elif kind == "big.tif":
         tifffile.imwrite(path, stack, byteorder=">", photometric="minisblack")
+    elif kind == "stored.npz":
+        np.savez(path, pixels=stack[0], frames=stack)
+    elif kind == "ome.tif":
+        tifffile.imwrite(path, stack, photometric="minisblack", ome=True, metadata={"axes": "TYX"})
+    elif kind == "pages.tif":
+        with tifffile.TiffWriter(path) as file:
+            for frame in stack:
+                file.write(frame, contiguous=False, photometric="minisblack")
+    elif kind == "pillow.tif":
+        first, *others = map(Pillow.fromarray, stack)
+        first.save(path, save_all=True, append_images=others, compression="tiff_deflate")
     elif kind == "inverted.tif":
         tifffile.imwrite(path, np.invert(stack.astype(np.uint8)), photometric="miniswhite")
     elif kind == "folder":
@@ -155,7 +167,10 @@ def write(kind, stack, folder):
     return path
 
 
-@pytest.mark.parametrize("kind", ["npy", "npz", "tif", "deflated.tif", "big.tif", "inverted.tif", "folder"])
+@pytest.mark.parametrize("kind", [
+    "npy", "npz", "stored.npz", "tif", "deflated.tif", "big.tif", "ome.tif", "pillow.tif", "pages.tif",
+    "inverted.tif", "folder",
+])  # fmt: skip
 def test_files_and_folders(kind, stack, tmp_path):
     frames = open_frames(write(kind, stack, tmp_path))
     assert frames.length == LENGTH
@@ -309,15 +324,47 @@ def test_a_stream_that_breaks_gives_the_frames_before(stack, series, tmp_path):
         next(walk)
 
 
-@pytest.mark.parametrize("kind", ["npy", "tif", "big.tif"])
-def test_a_file_that_is_cut_gives_the_frames_before(kind, stack, series, tmp_path):
+@pytest.mark.parametrize(("kind", "told"), [
+    ("npy", "ends within frame 3 of 6"), ("npz", "ends within frame 4 of 6"),
+    ("stored.npz", "ends within frame 3 of 6"), ("tif", "ends within frame 3 of 6"),
+    ("big.tif", "ends within frame 3 of 6"), ("deflated.tif", "could not be read"),
+    ("ome.tif", "ends within frame 3 of 6"), ("pillow.tif", "ends before frame 3"), ("pages.tif", "could not be read"),
+])  # fmt: skip
+def test_a_file_that_is_cut_gives_the_frames_before(kind, told, stack, series, tmp_path):
     path = write(kind, stack, tmp_path)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * 0.6)])
-    found = segment_series(path, 2, **FAST)
-    assert len(found) == 3
-    np.testing.assert_array_equal(found.labels, series.labels[:3])
-    assert "ends within frame 3 of 6" in found.ended_early
+    found = segment_series(path, 2, dataset="frames" if "npz" in kind else None, **FAST)
+    done = 4 if kind == "npz" else 3  # it holds other arrays behind
+    assert len(found) == done
+    np.testing.assert_array_equal(found.labels, series.labels[:done])
+    assert f"broke off at frame {done}" in found.ended_early
+    assert told in found.ended_early
+
+
+def test_the_members_of_a_cut_archive(stack, tmp_path):
+    path = tmp_path / "m.npz"
+    np.savez(path, first=stack, pixels=stack[0], second=stack[:2])
+    content = path.read_bytes()
+    path.write_bytes(content[: content.rindex(stack[1].tobytes()) + 600])
+    assert len(list(open_frames(path, dataset="first"))) == LENGTH
+    frames = iter(open_frames(path, dataset="second"))
+    np.testing.assert_array_equal(next(frames), stack[0])
+    with pytest.raises(ValueError, match="ends within frame 1 of 2"):
+        next(frames)
+    path.write_bytes(content[:20])
+    with pytest.raises(ValueError, match="not a zip file"):
+        open_frames(path, dataset="first")
+
+
+def test_pictures_of_one_kind_in_a_file_are_a_stack(stack, tmp_path):
+    path = write("pages.tif", stack, tmp_path)
+    np.testing.assert_array_equal(np.stack(list(open_frames(path))), stack)
+    with tifffile.TiffWriter(path) as file:
+        for frame in (stack[0], stack[1][:50]):
+            file.write(frame, contiguous=False, photometric="minisblack")
+    with pytest.raises(ValueError, match="holds 2 pictures; choose one"):
+        open_frames(path)
 
 
 # --- results on disk -------------------------------------------------------------------------------------
@@ -449,3 +496,145 @@ def test_the_writer_closes_its_files(stack, tmp_path):
     with SeriesWriter(tmp_path / "out", {"a": 1}, False) as writer:
         assert writer.done == 0
         assert writer.model is None
+
+
+# --- one frame of a series -------------------------------------------------------------------------------
+
+
+def assert_is_predicted(frame, model, image, mask=None):
+    alone = model.predict(image, mask=mask, device="cpu")
+    np.testing.assert_array_equal(frame.labels, alone.labels)
+    np.testing.assert_array_equal(frame.certainty, alone.certainty)
+    np.testing.assert_allclose(frame.area_fractions, alone.area_fractions)
+
+
+@pytest.mark.parametrize("options", [{}, {"upsampling": False}, {"n_operations": 9}, {"stride": 4}], ids=str)
+def test_a_frame_of_the_result_is_what_the_model_predicts(options, stack):
+    found = segment_series(stack, 2, **{**FAST, **options})
+    frames = list(found)
+    assert [frame.index for frame in frames] == list(range(LENGTH))
+    for frame, image in zip(frames, stack, strict=True):
+        assert_is_predicted(frame, found.model, image)
+    assert_is_predicted(found[np.int64(2)], found.model, stack[2])
+    assert_is_predicted(found[-1], found.model, stack[-1])
+    assert [frame.index for frame in found[1:-2]] == [1, 2, 3]
+    assert [frame.index for frame in found[::-2]] == [5, 3, 1]
+    with pytest.raises(IndexError, match="frame 6 is wanted, the series has 6 frames"):
+        found[6]
+    with pytest.raises(IndexError, match="frame -7 is wanted"):
+        found[-7]
+    with pytest.raises(TypeError):
+        found["0"]
+
+
+def test_a_flagged_frame_of_the_result(stack):
+    noise = np.random.default_rng(0).poisson(20, SHAPE)
+    found = segment_series([stack[0], np.zeros(SHAPE), noise], 2, **FAST)
+    dead, strange = found[1:]
+    assert dead.is_dead
+    assert dead.flag.startswith("dead: ")
+    assert (dead.labels == -1).all()
+    assert (dead.certainty == 0).all()
+    assert np.isnan(dead.area_fractions).all()
+    assert "unlike what was learnt" in strange.flag
+    assert_is_predicted(strange, found.model, noise)
+
+
+def test_a_frame_of_a_result_in_a_folder(stack, tmp_path):
+    found = segment_series(stack, 2, out=tmp_path / "out", **FAST)
+    np.testing.assert_array_equal(found[-2].labels, found.model.predict(stack[-2], device="cpu").labels)
+    assert found[-2].mean_certainty == found.certainty[-2]
+    assert found[-2].certainty is None
+
+
+# --- a mask for each frame -------------------------------------------------------------------------------
+
+
+def moving_mask():
+    mask = np.ones((LENGTH, *SHAPE), bool)
+    for k in range(LENGTH):
+        mask[k, 10 * k : 10 * k + 20, 30:50] = False
+    return mask
+
+
+@pytest.mark.parametrize("fit_frames", [1, [3, 4]])
+def test_every_frame_has_its_mask(fit_frames, stack, tmp_path):
+    mask = moving_mask()
+    found = segment_series(stack, 2, mask=mask, fit_frames=fit_frames, **FAST)
+    np.testing.assert_array_equal(found.labels == -1, ~mask)
+    for frame, image, used in zip(found, stack, mask, strict=True):
+        assert_is_predicted(frame, found.model, image, used)
+    blank = np.where(mask, stack, np.nan)
+    np.testing.assert_array_equal(
+        segment_series(iter(blank), 2, fit_frames=fit_frames, **FAST).labels, found.labels
+    )
+    kept = segment_series(stack, 2, mask=mask, fit_frames=fit_frames, out=tmp_path / "out", **FAST)
+    np.testing.assert_array_equal(kept.labels, found.labels)
+
+
+def test_masks_of_another_number(stack):
+    with pytest.raises(ValueError, match=r"`mask` has 5 frames, the series 6; as many, or one"):
+        segment_series(stack, 2, mask=moving_mask()[:5], **FAST)
+    with pytest.raises(ValueError, match="`mask` has 3 frames, but the series goes on"):
+        segment_series(iter(stack), 2, mask=moving_mask()[:3], **FAST)
+
+
+# --- frames that show something else ---------------------------------------------------------------------
+
+
+def scan_lines(rng):
+    """What a probe microscope records when it has lost the surface: a level for every line."""
+    return np.repeat(rng.normal(20, 3, SHAPE[0])[:, None], SHAPE[1], axis=1) + rng.normal(0, 0.1, SHAPE)
+
+
+def test_distance_tells_what_certainty_cannot():
+    one = [
+        synthetic.image_of_grains(np.zeros(SHAPE, int), [synthetic.square(9)], counts=5, random_state=k).image
+        for k in range(4)
+    ]
+    strange = [scan_lines(np.random.default_rng(k)) for k in range(2)]
+    found = segment_series([*one[:3], *strange, one[3]], 1, **FAST)
+    assert sorted(found.frames_flagged) == [3, 4]
+    np.testing.assert_array_equal(found.certainty, 1)  # one pattern is always certain
+    assert "times as far from the patterns as is typical" in found.frames_flagged[3]
+
+
+REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "series"
+
+
+def real(name):
+    if not (REAL / name).exists():
+        pytest.skip(f"real series are not part of the package ({name} not found)")
+    return REAL / name
+
+
+@pytest.mark.parametrize("n_patterns", [1, 2])
+def test_an_afm_series_that_loses_its_lattice(n_patterns):
+    found = segment_series(real("HSAFM_lattice_32frames.asd"), n_patterns, random_state=0, device="cpu")
+    # scan lines in 18 to 20, a noisy lattice in 21, the tip off the surface afterwards; 28 is constant
+    assert sorted(found.frames_flagged) == [18, 19, 20, *range(22, 32)]
+    assert found.frames_flagged[28].startswith("dead: ")
+    assert len(found) == 32
+
+
+def test_an_stm_movie_with_islands_that_come_and_go():
+    with np.load(real("STM_drift_movie_49frames_gray.npz")) as file:
+        frames, mask = file["frames"], ~file["overlay_mask"]
+    found = segment_series(frames, 3, mask=mask, random_state=0, device="cpu")
+    assert not found.frames_flagged
+    np.testing.assert_array_equal(found.labels < 0, ~mask)
+
+
+@pytest.mark.parametrize("n_operations", [None, 9])
+def test_the_misfit_of_what_was_learnt_is_the_typical_one(n_operations, stack, tmp_path):
+    found = segment_series(stack, 2, fit_frames=[0, 1], n_operations=n_operations, **FAST)
+    model = found.model
+    misfits = [model.predict(image, device="cpu").misfit for image in stack[:2]]
+    assert np.mean(misfits) == pytest.approx(model.typical_misfit, rel=0.01)
+    # the definition: distance of the whole descriptor to the centre, put back among all operations
+    one = model.predict(stack[0], device="cpu")
+    centers = model.mean + model.cluster_centers @ model.components
+    away = np.linalg.norm(one.descriptors.samples()[:, None] - centers, axis=2).min(axis=1)
+    assert one.misfit == pytest.approx(np.mean(away.astype(float) ** 2), rel=1e-4)
+    model.save(tmp_path / "model.npz")
+    assert gpuseg.SegmentationModel.load(tmp_path / "model.npz").typical_misfit == model.typical_misfit

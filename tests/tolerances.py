@@ -40,6 +40,8 @@ TOLERANCE = {
     ("window", "Histogram"): 1e-3,
     # A ratio of sums over all grid points of float32 scores; relative.
     ("separability", "relative"): 1e-4,
+    # Against pystem 0.0.26 on its labels: the rounding of its scores, which only 1 of 35 translations shows.
+    ("separability", "pystem"): 1e-3,
     # Components of unit length (sign apart) from a float32 covariance against the SVD in float64.
     ("pca", "components"): 1e-4,
     ("pca", "explained_variance_ratio"): 1e-5,

@@ -34,10 +34,12 @@ class GlideReflectionSymmetry(PolarSymmetry):
         Length of t' in pixels: one for all lines or one for each. "auto" takes half the lattice period along
         each line, found in the autocorrelation of the image, and leaves out lines along which the image has
         no period of at most twice the radius. What was found is kept by the model.
-    pooling_radius, n_max, border, sectors
+    pooling_radius, n_max, border
         As in `RotationalSymmetry`.
     angles : sequence of float, optional
         Directions of the glide lines in degrees, instead of `n_planes` evenly spaced ones.
+    sectors : int, optional
+        As in `RotationalSymmetry`.
 
     Notes
     -----

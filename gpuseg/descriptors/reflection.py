@@ -26,10 +26,12 @@ class ReflectionSymmetry(PolarSymmetry):
     n_planes : int
         Number of mirror lines; the k-th has the direction 180 k / n_planes degrees, counter-clockwise from
         the column axis.
-    pooling_radius, n_max, border, sectors
+    pooling_radius, n_max, border
         As in `RotationalSymmetry`.
     angles : sequence of float, optional
         Directions of the mirror lines in degrees, instead of `n_planes` evenly spaced ones.
+    sectors : int, optional
+        As in `RotationalSymmetry`.
 
     Notes
     -----

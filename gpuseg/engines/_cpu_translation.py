@@ -138,70 +138,80 @@ def _box_sums(p, q, shift, geometry, cells, n_rows, pitch, offsets, work, out):
 
 
 @njit(**KERNEL)
-def integrate(tile, sums, squares):
-    """Integral images of a tile and of its square: entry (i, j) is the sum over rows < i, columns < j."""
+def integrate(tile, row_at, sums, squares, line):
+    """Integral images of a tile and of its square, of the rows that are needed.
+
+    sums[row_at[i], j] is the sum over rows < i, columns < j; nothing is stored for rows i whose row_at is
+    negative. line (2, columns): working memory.
+    """
     rows, cols = tile.shape
-    sums[0, :] = 0
-    squares[0, :] = 0
-    for i in range(rows):
-        s = 0.0
-        ss = 0.0
-        sums[i + 1, 0] = 0
-        squares[i + 1, 0] = 0
-        source, s_row, ss_row = tile[i], sums[i + 1, 1:], squares[i + 1, 1:]
-        for j in range(cols):
-            v = np.float64(source[j])
-            s += v
-            ss += v * v
-            s_row[j] = s
-            ss_row[j] = ss
-        s_above, ss_above = sums[i, 1:], squares[i, 1:]
-        for j in range(cols):
-            s_row[j] += s_above[j]
-            ss_row[j] += ss_above[j]
+    total, total_of_squares = line[0], line[1]
+    total[:] = 0
+    total_of_squares[:] = 0
+    for i in range(rows + 1):
+        if row_at[i] >= 0:
+            _running_sum(total, sums[row_at[i]], cols)
+            _running_sum(total_of_squares, squares[row_at[i]], cols)
+        if i < rows:
+            source = tile[i]
+            for j in range(cols):
+                v = np.float64(source[j])
+                total[j] += v
+                total_of_squares[j] += v * v
 
 
 @njit(**INNER)
-def _rectangle(integral, top, bottom, left, right):
-    return (integral[bottom, right] - integral[top, right]) - (integral[bottom, left] - integral[top, left])
+def _running_sum(source, target, n):
+    s = 0.0
+    target[0] = 0
+    for j in range(n):
+        s += source[j]
+        target[j + 1] = s
 
 
 @njit(**INNER)
-def _rectangle_statistics(sums, squares, top, bottom, left, right, flat):
+def _rectangle(integral, above, below, left, right):
+    return (integral[below, right] - integral[above, right]) - (integral[below, left] - integral[above, left])
+
+
+@njit(**INNER)
+def _rectangle_statistics(integrals, top, bottom, left, right, flat):
     """Mean and 1 / (standard deviation * sqrt(n)) of the pixels in a rectangle, which must hold some."""
+    sums, squares, row_at = integrals
+    above, below = row_at[top], row_at[bottom]
     n = np.float64((bottom - top) * (right - left))
-    mean = _rectangle(sums, top, bottom, left, right) / n
-    variance = _rectangle(squares, top, bottom, left, right) / n - mean * mean
+    mean = _rectangle(sums, above, below, left, right) / n
+    variance = _rectangle(squares, above, below, left, right) / n - mean * mean
     return mean, 1.0 / math.sqrt(n * variance) if variance > flat else 0.0
 
 
 @njit(**INNER)
-def _line_statistics(sums, squares, top, bottom, length, step, phases, flat, mean, scale, to):
+def _line_statistics(integrals, top, bottom, length, step, phases, flat, mean, scale, to):
     """Statistics of the rectangles `length` wide, every `step` columns, in the rows [top, bottom).
 
     Number k stands at to + (k % phases) * n + k // phases, so that patches a stride apart lie side by side.
     """
-    n_rectangles = (sums.shape[1] - 1 - length) // step + 1
+    n_rectangles = (integrals[0].shape[1] - 1 - length) // step + 1
     n = (n_rectangles - 1) // phases + 1
     for k in range(n_rectangles):
-        m, f = _rectangle_statistics(sums, squares, top, bottom, k * step, k * step + length, flat)
+        m, f = _rectangle_statistics(integrals, top, bottom, k * step, k * step + length, flat)
         at = to + (k % phases) * n + k // phases
         mean[at] = m
         scale[at] = f
 
 
 @njit(**KERNEL)
-def whole_statistics(sums, squares, size, step, phases, flat, line, whole):
+def whole_statistics(integrals, size, step, phases, flat, line, whole):
     """Statistics of all whole patches of a tile, every `step` pixels; whole (2, n_lines * line) float32."""
     for k in range(whole.shape[1] // line):
         _line_statistics(
-            sums, squares, k * step[0], k * step[0] + size[0], size[1], step[1], phases, flat,
+            integrals, k * step[0], k * step[0] + size[0], size[1], step[1], phases, flat,
             whole[0], whole[1], k * line,
         )  # fmt: skip
 
 
 @njit(**INNER)
-def _cut_statistics(sums, squares, spans, d, size, step, phases, flat, line, cut):
+def _cut_statistics(integrals, spans, d, size, step, phases, flat, line, cut):
     """Statistics of the patches in rows cut by the border, for the row shift d: valid for every column shift.
 
     spans (n_rows, 2) = first and last row common to both patches; cut (4, n_rows * line): mean and scale of
@@ -212,20 +222,18 @@ def _cut_statistics(sums, squares, spans, d, size, step, phases, flat, line, cut
         if 0 < bottom - top < size[0]:
             for k in range(2):
                 _line_statistics(
-                    sums, squares, top + k * d, bottom + k * d, size[1], step[1], phases, flat,
+                    integrals, top + k * d, bottom + k * d, size[1], step[1], phases, flat,
                     cut[2 * k], cut[2 * k + 1], i * line,
                 )  # fmt: skip
 
 
 @njit(**INNER)
-def _side_statistics(sums, squares, left, right, e, size, step, flat, tables):
+def _side_statistics(integrals, left, right, e, size, step, flat, tables):
     """Statistics of patches cut by the left or right border, every step[0] rows; tables (4, n_lines)."""
     for k in range(tables.shape[1]):
         top, bottom = k * step[0], k * step[0] + size[0]
-        tables[0, k], tables[1, k] = _rectangle_statistics(sums, squares, top, bottom, left, right, flat)
-        tables[2, k], tables[3, k] = _rectangle_statistics(
-            sums, squares, top, bottom, left + e, right + e, flat
-        )
+        tables[0, k], tables[1, k] = _rectangle_statistics(integrals, top, bottom, left, right, flat)
+        tables[2, k], tables[3, k] = _rectangle_statistics(integrals, top, bottom, left + e, right + e, flat)
 
 
 @njit(**INNER)
@@ -279,7 +287,7 @@ def _score_line(sums, to, n, mean_a, scale_a, a, mean_b, scale_b, b, same, width
 
 @njit(**INNER)
 def _side_column(
-    scores, to, pitch, n, spans, left, right, d, e, size, here, there, lines, tables, sums, squares, flat
+    scores, to, pitch, n, spans, left, right, d, e, size, here, there, lines, tables, integrals, flat
 ):
     """Sums of products become scores in a column of grid points whose patches the border cuts on one side.
 
@@ -296,8 +304,8 @@ def _side_column(
         elif 2 * (bottom - top) * (right - left) < size[0] * size[1]:
             scores[to] = np.nan
         else:
-            m_a, f_a = _rectangle_statistics(sums, squares, top, bottom, left, right, flat)
-            m_b, f_b = _rectangle_statistics(sums, squares, top + d, bottom + d, left + e, right + e, flat)
+            m_a, f_a = _rectangle_statistics(integrals, top, bottom, left, right, flat)
+            m_b, f_b = _rectangle_statistics(integrals, top + d, bottom + d, left + e, right + e, flat)
             n_corner = np.float64((bottom - top) * (right - left))
             scores[to] = _score(np.float64(scores[to]), n_corner, m_a, f_a, m_b, f_b, same)
         to += U(pitch)
@@ -363,7 +371,6 @@ def box_tile(tile, integrals, span, place, geometry, cells, step, plan, flat, wo
     pitch, line, phases = scores.size // n_rows, cut.shape[1] // n_rows, stride // step[1]
     # taken apart once: each view costs an atomic reference count
     of_whole, of_cut = (whole[0], whole[1], whole[0], whole[1]), (cut[0], cut[1], cut[2], cut[3])
-    sums, squares = integrals
     height, width = out_shape
     d_known = reach_row + 1
     for k in range(index.size):
@@ -373,7 +380,7 @@ def box_tile(tile, integrals, span, place, geometry, cells, step, plan, flat, wo
             _box_sums(tile, tile, (d, e), geometry, cells, n_rows, pitch, offsets, planes, scores)
         if d != d_known:
             _row_spans(row_spans, reach_row, stride, n_patch_rows, d, span[0], span[1])
-            _cut_statistics(sums, squares, row_spans, d, size, step, phases, flat, line, cut)
+            _cut_statistics(integrals, row_spans, d, size, step, phases, flat, line, cut)
             d_known = d
         # columns of patches that lie inside the image, as do their copies
         begin = min(n_cols, max(0, -(-(max(span[2], span[2] - e) - reach_col) // stride)))
@@ -395,12 +402,12 @@ def box_tile(tile, integrals, span, place, geometry, cells, step, plan, flat, wo
                 continue
             tables = side[column_shift[k], j]
             if not side_known[column_shift[k], j]:
-                _side_statistics(sums, squares, left, right, e, size, step, flat, tables)
+                _side_statistics(integrals, left, right, e, size, step, flat, tables)
                 side_known[column_shift[k], j] = True
             _side_column(
                 scores, U(j), pitch, np.float32(n_patch_rows * (right - left)), row_spans, left, right, d, e,
-                size, reach_row // step[0], (reach_row + d) // step[0], stride // step[0], tables, sums,
-                squares, flat,
+                size, reach_row // step[0], (reach_row + d) // step[0], stride // step[0], tables,
+                integrals, flat,
             )  # fmt: skip
         _store(scores, pitch, place, 0, 0, out, height, width, index[k])
         if mirror[k] >= 0:

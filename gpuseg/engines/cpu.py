@@ -550,15 +550,15 @@ class _Box:
         # patches at r + shift, seen from r: their spacing tells at which positions statistics are needed
         step = tuple(int(np.gcd.reduce([stride, *self.shifts[:, axis]])) for axis in (0, 1))
         phases = stride // step[1]
-        integrals = np.empty((2, region.shape[0] + 1, region.shape[1] + 1))
         n_lines = (region.shape[0] - self.size[0]) // step[0] + 1
         line = (((region.shape[1] - self.size[1]) // step[1]) // phases + 1) * phases
         whole = np.zeros((2, n_lines * line), np.float32)
         kernels = _kernels()
-        kernels.integrate(region, integrals[0], integrals[1])
-        kernels.whole_statistics(
-            integrals[0], integrals[1], self.size, step, phases, FLAT_VARIANCE, line, whole
-        )  # fmt: skip
+        row_at = self._rows_of_integrals(region.shape[0], n_lines, step[0], span)
+        sums, squares = np.empty((2, int(row_at.max()) + 1, region.shape[1] + 1))
+        integrals = sums, squares, row_at
+        kernels.integrate(region, row_at, sums, squares, np.empty((2, region.shape[1])))
+        kernels.whole_statistics(integrals, self.size, step, phases, FLAT_VARIANCE, line, whole)
         n_side = int(self.plan[3].max()) + 1
         statistics = (
             whole,
@@ -568,8 +568,25 @@ class _Box:
             np.zeros((n_rows, 2), np.int64),
         )
         work = (*statistics, *self._scratch(n_rows, pitch, np.float32), np.zeros(n_rows * pitch, np.float32))
-        known = _by_phase(region, stride), (integrals[0], integrals[1]), span
+        known = _by_phase(region, stride), integrals, span
         return *known, tile, self.geometry, self.cells, step, self.plan, FLAT_VARIANCE, work, *self.out
+
+    def _rows_of_integrals(
+        self, n_rows: int, n_lines: int, step: int, span: tuple[int, int, int, int]
+    ) -> np.ndarray:
+        """Place of each row of a tile, and of its end, in the integrals; -1 where no patch begins or ends."""
+        needed = np.zeros(n_rows + 1, bool)
+        for first in (0, self.size[0]):
+            needed[first + step * np.arange(n_lines)] = True
+        if span[0] > 0 or span[1] < n_rows:  # the border cuts patches, and their copies at another place
+            starts = np.arange(self.reach[0], n_rows - self.size[0] - self.reach[0] + 1, self.grid.stride)
+            for d in np.unique(self.shifts[:, 0]):
+                top = np.maximum(starts, max(span[0], span[0] - d))
+                bottom = np.minimum(starts + self.size[0], min(span[1], span[1] - d))
+                some = bottom > top
+                for row in (top[some], bottom[some]):
+                    needed[row] = needed[row + d] = True
+        return np.where(needed, np.cumsum(needed) - 1, -1)
 
     def masked_call(self, tile: Tile) -> tuple[Any, ...]:
         """Arguments of the kernel `masked_box_tile`."""

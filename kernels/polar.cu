@@ -3,9 +3,8 @@
 // Launchers and shapes: engines/cuda.py. What is sampled and compared: gpuseg/polar.py. Twin: engines/cpu.py.
 // Reference: tests/naive.py.
 //
-// The work at a pixel with S samples and N operations is 11 multiply-adds and 8 values of shared memory for each
-// sample, and one multiply-add, two values and 8 bytes that all threads read alike for each of at most S * N
-// pairs. So reads of shared memory are the limit, not arithmetic; memory sees the image and the scores once.
+// The work at a pixel is 11 multiply-adds and 9 values of shared memory for each sample, one multiply-add, two values
+// and 16 bytes that all threads read alike for each pair: shared memory is the limit (figures in README.md).
 
 enum Kind { SAME_PATCH = 0, INVOLUTION = 1, OTHER_PATCH = 2 };  // as in gpuseg/polar.py
 enum State { DONE = 0, MASKED = 1, CAREFUL = 2 };               // what is left to do for a tile
@@ -14,9 +13,9 @@ constexpr int COLS = 32;             // columns of a tile: lanes of a warp are n
 constexpr int STRIP = 4;             // pixels of a column that a thread interpolates together
 constexpr int PROBES = 64;           // samples that tell the level of a patch, about
 constexpr float FAINT = 1e-4f;       // below this variance single precision does not do (engines/cpu.py)
-constexpr float CANCELLED = 4.0f;   // nor where a mean square is so much larger than its variance
+constexpr float CANCELLED = 4.0f;    // nor where a mean square is so much larger than its variance
 constexpr float FLAT_SQUARE = 1e-6f; // below this mean square a variance of 0 is one
-constexpr double HALF = 0.5 - 1e-9;  // of a sum of weights that rounding has touched
+constexpr float ROUNDING = 1e-9f;    // of a sum of weights
 
 // How a block is shared out: float has a thread for each pixel of 8 rows; doubles, which take twice the room,
 // have two for each pixel of 4 rows.
@@ -31,15 +30,23 @@ struct alignas(16) Four {
   T at[4];
 };
 
-// A PolarPlan. corners (S, 2) int; splines (S, 2) Four; own (S) T; pairs (P, 2) int; weights (P) T;
+// The places in a batch of two samples that are compared, and the weight: as a multiple of 2^-22, of which sums are
+// exact in float too, and the little that is left. Whether half of a patch is known must not depend on rounding.
+template <class T>
+struct alignas(sizeof(T) == sizeof(float) ? 16 : 8) Pair {
+  int one, other;
+  T coarse, rest;
+  __device__ T weight() const { return coarse + rest; }
+};
+
+// A PolarPlan. corners (S, 2) int; splines (S, 2) Four; own (S) T; pairs (P) Pair;
 // batches (n_batches + 1, 2) int: first sample, first run; runs (R + 1, 2) int: first pair, operation.
 template <class T>
 struct Plan {
   const int* corners;
   const Four<T>* splines;
   const T* own;
-  const int* pairs;
-  const T* weights;
+  const Pair<T>* pairs;
   const int* batches;
   const int* runs;
   const int* kinds;
@@ -217,8 +224,9 @@ __device__ inline bool score_complete(
       const bool other = plan.kinds[operation] == OTHER_PATCH;
       float ab = 0.0f, b = 0.0f, bb = 0.0f;
       for (int k = plan.runs[2 * run]; k < plan.runs[2 * run + 2]; ++k) {
-        const float there = mine[plan.pairs[2 * k + 1] * BLOCK], part = plan.weights[k] * there;
-        ab += part * mine[plan.pairs[2 * k] * BLOCK];
+        const Pair<float> pair = plan.pairs[k];
+        const float there = mine[pair.other * BLOCK], part = pair.weight() * there;
+        ab += part * mine[pair.one * BLOCK];
         if (other) {
           b += part;
           bb += part * there;
@@ -243,13 +251,13 @@ __device__ inline bool score_complete(
 }
 
 // The same over the samples that are known on both sides; NaN where they are less than half of the patch.
-// sums (n_operations, 6, BLOCK) Total: of weights, a, b, a a, b b and a b.
+// sums (n_operations, 7, BLOCK) Total: of both parts of the weights, a, b, a a, b b and a b.
 template <class T>
 __device__ bool score_known(
     const Plan<T>& plan, const T* region, const T* level, T* values, Total<T>* sums, float flat, const Scores& scores) {
   constexpr int pixels = Tile<T>::pixels, shares = Tile<T>::shares;
   const int pixel = threadIdx.x % pixels, share = threadIdx.x / pixels;
-  for (int k = 0; k < 6 * plan.n_operations; ++k) sums[k * BLOCK + threadIdx.x] = {};
+  for (int k = 0; k < 7 * plan.n_operations; ++k) sums[k * BLOCK + threadIdx.x] = {};
   for (int batch = 0; batch < plan.n_batches; ++batch) {
     const int* now = plan.batches + 2 * batch;
     __syncthreads();  // the values of the last batch have been read
@@ -257,49 +265,50 @@ __device__ bool score_known(
     __syncthreads();
     const T* mine = values + pixel;
     for (int run = now[1]; run < now[3]; ++run) {
-      T n = 0, a = 0, b = 0, aa = 0, bb = 0, ab = 0;
+      T coarse = 0, rest = 0, a = 0, b = 0, aa = 0, bb = 0, ab = 0;
       for (int k = plan.runs[2 * run] + share; k < plan.runs[2 * run + 2]; k += shares) {
-        const T here = mine[plan.pairs[2 * k] * pixels], there = mine[plan.pairs[2 * k + 1] * pixels];
+        const Pair<T> pair = plan.pairs[k];
+        const T here = mine[pair.one * pixels], there = mine[pair.other * pixels];
         if (isnan(here) || isnan(there)) continue;
-        const T weight = plan.weights[k];
-        n += weight;
+        const T weight = pair.weight();
+        coarse += pair.coarse;
+        rest += pair.rest;
         a += weight * here;
         b += weight * there;
         aa += weight * here * here;
         bb += weight * there * there;
         ab += weight * here * there;
       }
-      Total<T>* total = sums + 6 * plan.runs[2 * run + 1] * BLOCK + threadIdx.x;
-      total[0].add(n);
-      total[BLOCK].add(a);
-      total[2 * BLOCK].add(b);
-      total[3 * BLOCK].add(aa);
-      total[4 * BLOCK].add(bb);
-      total[5 * BLOCK].add(ab);
+      Total<T>* total = sums + 7 * plan.runs[2 * run + 1] * BLOCK + threadIdx.x;
+      total[0].add(coarse);
+      total[BLOCK].add(rest);
+      total[2 * BLOCK].add(a);
+      total[3 * BLOCK].add(b);
+      total[4 * BLOCK].add(aa);
+      total[5 * BLOCK].add(bb);
+      total[6 * BLOCK].add(ab);
     }
   }
   __syncthreads();  // the sums of a pixel's other threads stand
   bool redo = false;
   for (int operation = share; operation < plan.n_operations; operation += shares) {
-    T sum[6];
+    T sum[7];
 #pragma unroll
-    for (int q = 0; q < 6; ++q) {
+    for (int q = 0; q < 7; ++q) {
       sum[q] = 0;
-      for (int k = 0; k < shares; ++k) sum[q] += sums[(6 * operation + q) * BLOCK + k * pixels + pixel].sum;
+      for (int k = 0; k < shares; ++k) sum[q] += sums[(7 * operation + q) * BLOCK + k * pixels + pixel].sum;
     }
-    const T n = sum[0];
-    if (sizeof(T) == sizeof(float) && fabs(n - T(0.5)) < T(1e-4)) redo = true;  // too near to tell
-    if (n < HALF) {
+    if ((sum[0] - T(0.5)) + sum[1] < -ROUNDING) {
       scores.set(operation, pixel, NOT_A_NUMBER);
       continue;
     }
-    const T part = 1 / n;
-    T a = sum[1] * part, b = sum[2] * part, aa = sum[3] * part, bb = sum[4] * part;
+    const T part = 1 / (sum[0] + sum[1]);
+    T a = sum[2] * part, b = sum[3] * part, aa = sum[4] * part, bb = sum[5] * part;
     if (plan.kinds[operation] == INVOLUTION) {  // a pair stands for (a, b) and (b, a)
       a = b = (a + b) / 2;
       aa = bb = (aa + bb) / 2;
     }
-    scores.set(operation, pixel, pearson(a, b, aa, bb, sum[5] * part, flat, redo));
+    scores.set(operation, pixel, pearson(a, b, aa, bb, sum[6] * part, flat, redo));
   }
   return redo && scores.hold(pixel);
 }
@@ -315,7 +324,7 @@ __device__ void score_tiles(
   T *values = shared, *level = values + most_samples * pixels;
   T* mine = scratch + (size_t)blockIdx.x * scratch_size;
   Total<T>* sums = reinterpret_cast<Total<T>*>(mine);
-  T* region = region_is_shared ? level + pixels : mine + 2 * (complete_only ? 3 : 6) * plan.n_operations * BLOCK;
+  T* region = region_is_shared ? level + pixels : mine + 2 * (complete_only ? 3 : 7) * plan.n_operations * BLOCK;
   for (int tile = blockIdx.x; tile < across * down; tile += gridDim.x) {
     const int row = tile / across * rows, col = tile % across * COLS;
     int* state = states + row / coarse * across + tile % across;
@@ -348,12 +357,13 @@ __device__ void score_tiles(
 #define POLAR_KERNEL(name, T, complete_only)                                                                       \
   extern "C" __global__ void __launch_bounds__(BLOCK, 3) name(                                                     \
       const double* coefficients, int height, int width, const int* corners, const T* splines, const T* own,      \
-      const int* pairs, const T* weights, const int* batches, const int* runs, const int* kinds, int n_samples,    \
-      int n_batches, int n_operations, int reach, int most_samples, int region_is_shared, float flat, T* scratch, \
+      const int* pairs, const int* batches, const int* runs, const int* kinds, int n_samples, int n_batches,       \
+      int n_operations, int reach, int most_samples, int region_is_shared, float flat, T* scratch,                 \
       int scratch_size, int* states, float* out) {                                                                 \
     SHARED_MEMORY(double, shared);                                                                                 \
-    const Plan<T> plan{corners, reinterpret_cast<const Four<T>*>(splines), own, pairs, weights, batches, runs,     \
-                       kinds, n_samples, n_batches, n_operations, reach};                                          \
+    const Plan<T> plan{corners, reinterpret_cast<const Four<T>*>(splines), own,                                    \
+                       reinterpret_cast<const Pair<T>*>(pairs), batches, runs, kinds, n_samples, n_batches,        \
+                       n_operations, reach};                                                                       \
     score_tiles<T, complete_only>({coefficients, height, width}, plan, most_samples, region_is_shared, flat,       \
                                   reinterpret_cast<T*>(shared), scratch, scratch_size, states, out);               \
   }

@@ -19,10 +19,11 @@ extern "C" __global__ void __launch_bounds__(BLOCK) pool_down(
       const int middle = first + i * stride, begin = max(0, middle - radius), end = min(height, middle + radius + 1);
       float last = NOT_A_NUMBER;
       int last_at = -1;
+      bool more = true;
       for (int rank = 0; rank < n_max; ++rank) {
         float best = NOT_A_NUMBER;
         int best_at = -1;
-        for (int at = begin; at < end; ++at) {
+        for (int at = more ? begin : end; at < end; ++at) {
           const float value = column[(size_t)at * width];
           const bool comes = rank == 0 || value < last || (value == last && at > last_at);
           if (comes && !isnan(value) && !(value <= best)) {
@@ -31,6 +32,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK) pool_down(
           }
         }
         out[(((size_t)k * n_max + rank) * rows + i) * width + col] = best;
+        more = !isnan(best);
         last = best;
         last_at = best_at;
       }
@@ -52,10 +54,11 @@ extern "C" __global__ void __launch_bounds__(BLOCK) pool_across(
       const int middle = first + j * stride, begin = max(0, middle - radius), end = min(width, middle + radius + 1);
       float last = NOT_A_NUMBER;
       int last_at = -1, last_place = -1;
+      bool more = true;
       for (int rank = 0; rank < n_max; ++rank) {
         float best = NOT_A_NUMBER;
         int best_at = -1, best_place = -1;
-        for (int at = begin; at < end; ++at) {
+        for (int at = more ? begin : end; at < end; ++at) {
           int place = 0;  // how many of this list are not after the last
           for (int beyond = rank == 0 ? 0 : length; place < beyond;) {
             const int half = (place + beyond) / 2;
@@ -75,6 +78,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK) pool_across(
           }
         }
         out[(((size_t)k * n_max + rank) * rows + i) * cols + j] = best;
+        more = !isnan(best);
         last = best;
         last_at = best_at;
         last_place = best_place;

@@ -47,8 +47,8 @@ FAINT = np.float32(1e-4)
 """Below this variance, relative to the image's, single precision keeps less than five digits of a score."""
 
 CANCELLED = np.float32(16)
-"""Nor does it keep more where the mean square is so much larger than the variance: a glide may lead to a patch
-on another level."""
+"""Nor does it keep more where the mean square is so much larger than the variance: a glide may lead to a
+patch on another level."""
 
 FLOATS = FLAT_IN_SINGLE, FLAT_SQUARE, FAINT, CANCELLED
 """What the kernel in single precision is told."""

@@ -30,7 +30,10 @@ SHARED_BYTES = 48 << 10
 """Shared memory that a block may have on every GPU."""
 
 POLAR_TILE = {"float32": (8, 32), "float64": (4, 32)}
-"""Pixels of a tile of polar patches (rows, columns), by what they are computed in; Tile in kernels/polar.cu."""
+"""Pixels of a tile of polar patches (rows, columns), by the type of its sums; Tile in kernels/polar.cu."""
+
+STATIC_BYTES = 64
+"""Shared memory that `block_sum` of kernels/common.cuh takes, and some."""
 
 SCRATCH_BYTES = 64 << 20
 """Memory for the sums of the polar patches: it limits the number of blocks."""
@@ -261,8 +264,8 @@ def polar_scores(pixels: Any, valid: Any, plan: PolarPlan) -> Any:
     # each takes the tiles that the last has left
     for function, dtype, n_sums in (
         ("polar_scores", "float32", 3),
-        ("masked_polar_scores", "float32", 6),
-        ("careful_polar_scores", "float64", 6),
+        ("masked_polar_scores", "float32", 7),
+        ("careful_polar_scores", "float64", 7),
     ):
         _polar_pass(function, dtype, n_sums, coefficients, plan, states, scores)
     return scores
@@ -294,7 +297,8 @@ def pool(scores: Any, grid: Grid, radius: tuple[int, int], n_max: int) -> Any:
     lists = cp.empty((n, length, h, width), cp.float32)
     _launch(
         "pooling", "pool_down", OPTIONS, (_blocks(width), *layers),
-        cp.ascontiguousarray(scores), n, height, width, grid.first[0], grid.stride, h, radius[0], length, lists,
+        cp.ascontiguousarray(scores), n, height, width,
+        grid.first[0], grid.stride, h, radius[0], length, lists,
     )  # fmt: skip
     pooled = cp.empty((n * n_max, h, w), cp.float32)
     _launch(
@@ -387,7 +391,7 @@ def _fft(pixels: Any, masked: bool, grid: Grid, shifts: np.ndarray, radius: tupl
 
 
 def _spline_coefficients(pixels: Any) -> Any:
-    """Of the cubic splines through the pixels of an image, mirrored at its outermost pixels; (H, W) float64."""
+    """Of the cubic splines through the pixels of an image mirrored at its outermost ones; (H, W) float64."""
     cp = arrays.cupy_module()
     coefficients = cp.ascontiguousarray(pixels).astype(cp.float64)
     for axis in (0, 1):
@@ -421,10 +425,6 @@ def _polar_pass(
     )  # fmt: skip
 
 
-STATIC_BYTES = 64
-"""Shared memory that `block_sum` of kernels/common.cuh takes."""
-
-
 def _polar_arrays(plan: PolarPlan, dtype: str) -> tuple[Any, ...]:
     """A plan as kernels/polar.cu takes it: pairs of the same batch and operation are runs."""
     cp = arrays.cupy_module()
@@ -434,12 +434,15 @@ def _polar_arrays(plan: PolarPlan, dtype: str) -> tuple[Any, ...]:
     begins = np.flatnonzero(new)
     runs = np.stack([np.append(begins, len(new)), np.append(operation[begins], -1)], 1)
     batches = np.stack([plan.batch_samples, np.searchsorted(begins, plan.batch_pairs)], 1)
+    pairs = np.empty(len(plan.pairs), [("one", "i4"), ("other", "i4"), ("coarse", dtype), ("rest", dtype)])
+    pairs["one"], pairs["other"] = plan.pairs[:, 1], plan.pairs[:, 2]
+    coarse = np.rint(plan.pair_weight * 2.0**22) / 2.0**22
+    pairs["coarse"], pairs["rest"] = coarse, plan.pair_weight - coarse
     found = (
         (plan.corners, "int32"),
         (plan.splines, dtype),
         (plan.own_weight, dtype),
-        (plan.pairs[:, 1:], "int32"),
-        (plan.pair_weight, dtype),
+        (pairs.view("int32"), "int32"),
         (batches, "int32"),
         (runs, "int32"),
         (plan.kinds, "int32"),

@@ -17,6 +17,8 @@ from .cases import CASES, Case, chosen
 from .pystem_client import DEFAULT_FOLDER, Pystem, PystemError
 
 WHOLE_PROCESS = ("cli", "first-call", "import", "memory")
+SERIES = ("series", "series-memory")
+MEMORY = ("memory", "series-memory")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -135,20 +137,23 @@ def measure(
 ) -> dict[str, Any]:
     """One case on one device: rows, rightness of the results and goals; or why it was not measured."""
     size = case.quick_size if quick else case.size
-    found: dict[str, Any] = {"name": case.name, "device": device, "size": size, "what": case.what}
-    print(f"{case.name} on {device}, {size}x{size}: {case.what}", flush=True)
+    picture = case.picture or f"{size}x{size}"
+    found: dict[str, Any] = {"name": case.name, "device": device, "picture": picture, "what": case.what}
+    print(f"{case.name} on {device}, {picture}: {case.what}", flush=True)
     if device == "cuda" and not run["device"]["usable"]:
         print(f"  not measured: {run['device']['reason']}")
         return {**found, "not_measured": run["device"]["reason"]}
-    from . import contenders, images, process, timing
+    from . import contenders, images, process, series, timing
 
     scene = images.bicrystal(size, dose=3.0)
     with tempfile.TemporaryDirectory(prefix="gpuseg-bench-") as folder:
         if case.work in WHOLE_PROCESS:
             people, baseline = process.contenders(case, scene[0], Path(folder)), None
+        elif case.work in SERIES:
+            people, baseline = series.contenders(case, device, Path(folder), quick), None
         else:
             people, baseline = contenders.contenders(case, device, scene, pystem)
-        unit = "MB" if case.work == "memory" else "s"
+        unit = "MB" if case.work in MEMORY else "s"
         rows = timing.rows(timing.interleave(people, rounds), baseline, unit)
     found["rows"] = [report.row_to_json(row) for row in rows]
     for row in found["rows"]:
@@ -156,10 +161,14 @@ def measure(
     found["rightness"] = {person.name: person.rightness() for person in people if person.rightness}
     for who, measures in found["rightness"].items():
         print("  " + ", ".join(f"{measure} of {who}: {value:.3g}" for measure, value in measures.items()))
-    if case.work == "descriptors" and device == "cpu":
+    if case.work == "descriptors" and case.descriptor == "translations" and device == "cpu":
         found["limit_seconds"] = limit(case, size, run)
         print(f"  the machine's own limit for box: {found['limit_seconds'] * 1000:.2f} ms")
-    found["goals"] = [] if quick or device != "cpu" else report.goals_to_json(case.goals, rows)
+    found["goals"] = (
+        []
+        if quick or device != "cpu"
+        else report.goals_to_json(case.goals, rows, found["rightness"].get("gpuseg", {}))
+    )
     return found
 
 

@@ -8,7 +8,11 @@ from fnmatch import fnmatch
 
 @dataclass(frozen=True)
 class Goal:
-    """A figure to reach: kind "ratio" is a ratio of at least `value`, "at most" bounds the median."""
+    """A figure to reach by a stage or a measure of rightness.
+
+    Kind "ratio" is a ratio to the baseline of at least `value`; "at most" and "at least" bound the median of
+    the stage, or the measure.
+    """
 
     stage: str
     kind: str
@@ -23,9 +27,12 @@ class Case:
     ----------
     name, what : str
         The name to choose it by, and one line of explanation.
-    work : {"descriptors", "segment", "methods", "cli", "first-call", "import", "memory"}
+    work : {"descriptors", "components", "segment", "methods", "series", "series-memory", "cli", ...}
     size : int
         Side of the square picture in pixels; `quick_size` is that of ``--quick``.
+    picture : str
+        What the pictures are where they are no squares of that size.
+    descriptor : {"translations", "power-spectrum", "rotation", "reflection"}
     max_num_points : int
         Of the local correlation map: 100 gives 81 translations, 1681 gives every translation of the window.
     methods : tuple of str
@@ -44,6 +51,8 @@ class Case:
     work: str
     size: int = 1024
     quick_size: int = 256
+    picture: str = ""
+    descriptor: str = "translations"
     max_num_points: int = 100
     methods: tuple[str, ...] = ("auto",)
     pystem_method: str | None = None
@@ -77,6 +86,30 @@ CASES = (
         pystem_method="direct",
         goals=(Goal("whole", "ratio", 60.0),),
     ),
+    Case(
+        "power-spectrum",
+        "power spectra of windows of 41x41 and their 5 principal components",
+        "components",
+        descriptor="power-spectrum",
+        pystem_method="direct",
+        goals=(Goal("whole", "ratio", 8.0),),
+    ),
+    Case(
+        "rotation",
+        "rotational symmetry by 60, 90, 120, 180 degrees and the largest score in a window of 41x41",
+        "descriptors",
+        descriptor="rotation",
+        pystem_method="direct",
+        goals=(Goal("descriptors", "ratio", 12.0),),
+    ),
+    Case(
+        "reflection",
+        "reflection symmetry about 10 axes and the largest score in a window of 41x41",
+        "descriptors",
+        descriptor="reflection",
+        pystem_method="direct",
+        goals=(Goal("descriptors", "ratio", 12.0),),
+    ),
     Case("methods-81", "81 translations: gpuseg's ways beside each other", "methods", 256, 128, methods=WAYS),
     Case(
         "methods-1681",
@@ -96,6 +129,25 @@ CASES = (
         max_num_points=9,
         stride=20,
         methods=WAYS,
+    ),
+    Case(
+        "series",
+        "163 frames of 400x300, a moving boundary, learnt from the first: the best 50 of 289 translations",
+        "series",
+        picture="400x300",
+        goals=(
+            Goal("per frame", "at most", 1 / 40),
+            Goal("share of the pixels as with all translations", "at least", 0.95),
+            Goal("error of the boundary's speed", "at most", 0.03),
+        ),
+    ),
+    Case(
+        "series-memory",
+        "peak resident memory of a process that does the same for 163 and for 1630 frames",
+        "series-memory",
+        picture="400x300",
+        devices=("cpu",),
+        goals=(Goal("1630 frames more than 163", "at most", 5.0),),
     ),
     Case(
         "cli",

@@ -8,6 +8,7 @@ import numpy as np
 
 import gpuseg
 from gpuseg import arrays
+from gpuseg.decomposition import PCA
 
 from . import pystem_client, truth
 from .cases import Case
@@ -38,9 +39,7 @@ class Gpuseg:
         image, self.grains = scene
         self.case, self.device, self.host_image = case, device, image
         self.image = on_device(image) if resident else image
-        self.descriptor = gpuseg.LocalCorrelationMap(
-            patch_radius=RADIUS, window_radius=RADIUS, max_num_points=case.max_num_points, method=method
-        )
+        self.descriptor = descriptor_of(case, method)
         self.result: Any = None
 
     def __call__(self) -> Stages:
@@ -48,12 +47,21 @@ class Gpuseg:
         spent, self.result = seconds(self._whole if self.case.work == "segment" else self._descriptors)
         if self.case.work == "segment":
             return {"whole": spent, **self.result.timings}
+        if self.case.work == "components":
+            more, _ = seconds(self._components)
+            return {"whole": spent + more, "descriptors": spent, "decomposition": more}
         return {"descriptors": spent}
 
     def _descriptors(self) -> Any:
         result = self.descriptor.transform(self.image, stride=self.case.stride, device=self.device)
         wait(result.values)
         return result
+
+    def _components(self) -> Any:
+        samples = self.result.samples()
+        components = PCA(5).fit(samples).transform(samples)
+        wait(components)
+        return components
 
     def _whole(self) -> Any:
         result = gpuseg.segment(
@@ -72,9 +80,15 @@ class Gpuseg:
         if self.case.work == "segment":
             labels = arrays.to_numpy(self.result.labels)
             return {"adjusted Rand index": truth.adjusted_rand(self.grains, labels)}
-        translations = np.array([(t.d_row, t.d_col) for t in self.result.operations])
         grid = (np.asarray(self.result.grid.rows), np.asarray(self.result.grid.cols))
         values = arrays.to_numpy(self.result.values)
+        if self.case.descriptor == "power-spectrum":
+            return {
+                "largest error of a log power": truth.power_error(
+                    self.host_image, values, truth.half_spectrum(RADIUS), grid, RADIUS
+                )
+            }
+        translations = np.array([(t.d_row, t.d_col) for t in self.result.operations])
         return {
             "largest error of a score": truth.score_error(self.host_image, values, translations, grid, RADIUS)
         }
@@ -87,13 +101,16 @@ class PystemContender:
         self.image, self.grains = scene
         self.case, self.pystem = case, pystem
         self.parameters = pystem_client.parameters(
-            max_num_points=case.max_num_points, method=case.pystem_method or "direct", stride=case.stride
+            max_num_points=case.max_num_points,
+            method=case.pystem_method or "direct",
+            stride=case.stride,
+            descriptor=case.descriptor,
         )
 
     def __call__(self) -> Stages:
         """Do it once. `segment` runs twice: the one call that gives "whole", then the stages one by one."""
         if self.case.work != "segment":
-            return self.pystem.seconds("descriptors", self.image, self.parameters)
+            return self.pystem.seconds(self.case.work, self.image, self.parameters)
         whole = self.pystem.seconds("segment", self.image, self.parameters)
         return {**whole, **self.pystem.seconds("stages", self.image, self.parameters)}
 
@@ -105,6 +122,12 @@ class PystemContender:
             return {"adjusted Rand index": truth.adjusted_rand(self.grains, labels)}
         grid = pystem_client.grid(self.image.shape, self.parameters)
         values = np.moveaxis(answer["values"], 2, 0)
+        if self.case.descriptor == "power-spectrum":
+            return {
+                "largest error of a log power": truth.power_error(
+                    self.image, values, truth.whole_spectrum(RADIUS), grid, RADIUS
+                )
+            }
         return {
             "largest error of a score": truth.score_error(
                 self.image, values, answer["translations"], grid, RADIUS
@@ -124,7 +147,23 @@ def contenders(case: Case, device: str, scene: Scene, pystem: Pystem | None) -> 
             people[f"{name} cuda, resident"] = Gpuseg(scene, case, "cuda", method, resident=True)
         if device == "cpu" or method == "auto":
             people[name] = Gpuseg(scene, case, "cpu", method)
-    return [Contender(name, who, who.rightness) for name, who in people.items()], next(iter(people))
+    pooled = case.descriptor in ("rotation", "reflection")  # nothing here knows what these should be
+    found = [Contender(name, who, None if pooled else who.rightness) for name, who in people.items()]
+    return found, next(iter(people))
+
+
+def descriptor_of(case: Case, method: str) -> Any:
+    """The descriptor of a case."""
+    if case.descriptor == "power-spectrum":
+        return gpuseg.PowerSpectrum(window_radius=RADIUS)
+    pooling = {"radius": RADIUS[0], "pooling_radius": RADIUS[0], "n_max": 1, "border": "full"}
+    if case.descriptor == "rotation":
+        return gpuseg.RotationalSymmetry(angles=(60, 90, 120, 180), **pooling)
+    if case.descriptor == "reflection":
+        return gpuseg.ReflectionSymmetry(n_planes=10, **pooling)
+    return gpuseg.LocalCorrelationMap(
+        patch_radius=RADIUS, window_radius=RADIUS, max_num_points=case.max_num_points, method=method
+    )
 
 
 def on_device(image: np.ndarray) -> Any:

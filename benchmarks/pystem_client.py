@@ -2,7 +2,7 @@
 
 What is known of pystem here is its public interface, used as a black box: the constructor
 ``segmentationSTEM`` and the names of its stages. Its x is the row; its grid on each axis is
-``arange(window + patch, size - window - patch, stride)``.
+``arange(window + patch, size - window - patch, stride)``, that of power spectra without the patch.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Pystem:
         self._scratch.cleanup()
 
     def seconds(self, do: str, image: np.ndarray, parameters: dict[str, Any]) -> dict[str, float]:
-        """Run `do`, one of descriptors, segment, stages; stage -> seconds, taken inside the worker."""
+        """Run `do`, a method of the worker that takes the time; stage -> seconds."""
         return self._ask(do, image=self._load(image), parameters=parameters)["seconds"]
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -108,6 +108,14 @@ class Pystem:
         return answer
 
 
+NAMES = {
+    "translations": "local_correlation_map",
+    "power-spectrum": "power_spectrum",
+    "rotation": "rotational_symmetry_maximum_pooling",
+    "reflection": "reflection_symmetry_maximum_pooling",
+}
+
+
 def parameters(
     n_patterns: int = 2,
     window: tuple[int, int] = (20, 20),
@@ -116,12 +124,15 @@ def parameters(
     method: str = "direct",
     stride: int = 5,
     n_components: int = 5,
+    descriptor: str = "translations",
 ) -> dict[str, Any]:
     """The words of gpuseg (half sizes in pixels, rows first) in those of pystem; the defaults are gpuseg's.
 
-    The default window of pystem is 21 instead of 20; both give 81 translations. 20 is used on both sides.
+    The default window of pystem is 21 instead of 20; both give 81 translations. 20 is used on both sides. Its
+    window is that of the spectrum, or the one in which it looks for the largest scores.
     """
     return {
+        "descriptor_name": NAMES[descriptor],
         "n_patterns": n_patterns,
         "stride": stride,
         "n_PCA_components": n_components,
@@ -129,6 +140,8 @@ def parameters(
         "window_y": window[1],
         "patch_x": patch[0],
         "patch_y": patch[1],
+        "radius": patch[0],
+        "num_reflection_plane": 10,
         "max_num_points": max_num_points,
         "method": method,
         "random_state": 0,
@@ -137,7 +150,9 @@ def parameters(
 
 def grid(shape: tuple[int, int], parameters: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """Rows and columns of pystem's grid points in an image of this shape."""
-    margins = (parameters["window_x"] + parameters["patch_x"], parameters["window_y"] + parameters["patch_y"])
+    margins = [parameters["window_x"], parameters["window_y"]]
+    if parameters["descriptor_name"] != NAMES["power-spectrum"]:
+        margins = [m + parameters[patch] for m, patch in zip(margins, ("patch_x", "patch_y"), strict=True)]
     rows, cols = (
         np.arange(margin, size - margin, parameters["stride"])
         for size, margin in zip(shape, margins, strict=True)

@@ -47,8 +47,24 @@ class Worker:
         start = time.perf_counter()
         values = model.get_descriptors(self.images[image])
         seconds = time.perf_counter() - start
-        self.answer = {"values": values, "translations": np.asarray(model._translation_vectors)}
+        self.answer = {"values": values}
+        if "pooling" not in parameters["descriptor_name"]:
+            self.answer["translations"] = np.asarray(model._translation_vectors)
         return {"seconds": {"descriptors": seconds}}
+
+    def components(self, image: str, parameters: dict) -> dict:
+        """Time the descriptors and their principal components."""
+        model = segmentationSTEM(**parameters)
+        pixels = self.images[image]
+        start = time.perf_counter()
+        values = model.get_descriptors(pixels)
+        middle = time.perf_counter()
+        model.get_PCA_components(pixels, values)
+        end = time.perf_counter()
+        self.answer = {"values": values}
+        return {
+            "seconds": {"whole": end - start, "descriptors": middle - start, "decomposition": end - middle}
+        }
 
     def segment(self, image: str, parameters: dict) -> dict:
         """Time the whole segmentation: one call from the image to the labels of all its pixels."""

@@ -28,15 +28,18 @@ def row_to_json(row: Row) -> dict[str, Any]:
     }
 
 
-def goals_to_json(goals: tuple[Goal, ...], rows: list[Row]) -> list[dict[str, Any]]:
+def goals_to_json(
+    goals: tuple[Goal, ...], rows: list[Row], rightness: dict[str, float]
+) -> list[dict[str, Any]]:
     """Each goal that was measured, with what gpuseg reached on the CPU and whether that is enough."""
+    own = [row for row in rows if row.contender == "gpuseg"]
+    medians: dict[str, float | None] = {**rightness, **{row.stage: row.median for row in own}}
+    ratios = {row.stage: row.ratio for row in own}
     reached = []
     for goal in goals:
-        for row in rows:
-            value = row.ratio if goal.kind == "ratio" else row.median
-            if row.stage != goal.stage or row.contender != "gpuseg" or value is None:
-                continue
-            met = value >= goal.value if goal.kind == "ratio" else value <= goal.value
+        value = (ratios if goal.kind == "ratio" else medians).get(goal.stage)
+        if value is not None:
+            met = value <= goal.value if goal.kind == "at most" else value >= goal.value
             reached.append({**vars(goal), "reached": value, "met": met})
     return reached
 
@@ -61,7 +64,7 @@ def table(results: dict[str, Any]) -> str:
             "|---|---|---|---|---:|---:|---|",
         ]
     for case in results.get("cases", []):
-        name = f"{case['name']} ({case['size']}x{case['size']})"
+        name = f"{case['name']} ({case.get('picture') or '{size}x{size}'.format(**case)})"
         if "not_measured" in case:
             text.append(f"| {name} | {case['device']} | | | not measured | | {case['not_measured']} |")
         for row in case.get("rows", []):
@@ -117,7 +120,11 @@ def _accuracy(results: dict[str, Any]) -> list[str]:
 
 
 def _wanted(goal: dict[str, Any]) -> str:
-    return f"ratio at least {goal['value']:g}" if goal["kind"] == "ratio" else f"at most {goal['value']:g}"
+    return (
+        f"ratio at least {goal['value']:g}"
+        if goal["kind"] == "ratio"
+        else f"{goal['kind']} {goal['value']:g}"
+    )
 
 
 def _amount(row: dict[str, Any]) -> str:

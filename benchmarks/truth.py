@@ -63,6 +63,60 @@ def _scores_at(
     return (there * here).sum((1, 2)) / np.sqrt((there**2).sum((1, 2)) * (here**2).sum())
 
 
+def half_spectrum(radius: tuple[int, int]) -> list[tuple[int, int]]:
+    """Frequencies (k_row, k_col) of the features of `gpuseg.PowerSpectrum`, in periods per window."""
+    same = [(k, m) for k in range(radius[0] + 1) for m in range(radius[1] + 1)]
+    return same + [(-k, m) for k in range(1, radius[0] + 1) for m in range(1, radius[1] + 1)]
+
+
+def whole_spectrum(radius: tuple[int, int]) -> list[tuple[int, int]]:
+    """Frequencies of a discrete Fourier transform, in its own order."""
+    sizes = [2 * r + 1 for r in radius]
+    return [(k, m) for k in range(sizes[0]) for m in range(sizes[1])]
+
+
+def power_error(
+    image: np.ndarray,
+    values: np.ndarray,
+    frequencies: list[tuple[int, int]],
+    grid: tuple[np.ndarray, np.ndarray],
+    radius: tuple[int, int],
+    n_points: int = 40,
+) -> float:
+    """Largest |log(1 + power) - definition in float64| over some grid points, all frequencies.
+
+    Parameters
+    ----------
+    image : (H, W) array
+    values : (N, h, w) array
+    frequencies : list of N (k_row, k_col)
+    grid : (rows (h,), cols (w,))
+    radius : (rows, cols)
+        Half size of the window.
+    n_points : int
+        How many grid points to try, drawn (seeded) from those whose windows lie inside the image.
+
+    Returns
+    -------
+    float
+    """
+    rows, cols = (
+        np.flatnonzero((positions >= margin) & (positions < size - margin))
+        for positions, size, margin in zip(grid, image.shape, radius, strict=True)
+    )
+    rng = np.random.default_rng(0)
+    weight = np.sqrt(np.outer(*(np.hanning(2 * r + 1) for r in radius)))
+    k, m = np.array(frequencies).T
+    errors = []
+    for i, j in zip(rng.choice(rows, n_points), rng.choice(cols, n_points), strict=True):
+        row, col = grid[0][i], grid[1][j]
+        window = image[row - radius[0] : row + radius[0] + 1, col - radius[1] : col + radius[1] + 1]
+        window = window.astype(np.float64)
+        power = np.abs(np.fft.fft2((window - window.mean()) * weight)) ** 2
+        errors.append(np.abs(values[:, i, j] - np.log1p(power[k, m])).max())
+    return float(np.max(errors))
+
+
 def adjusted_rand(truth: np.ndarray, labels: np.ndarray) -> float:
     """Adjusted Rand index over all pixels: 1 for the same partition, about 0 for a random one."""
     from sklearn.metrics import adjusted_rand_score

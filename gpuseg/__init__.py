@@ -27,7 +27,7 @@ from gpuseg.segmentation import Segmentation, SegmentationModel, segment
 from gpuseg.symmetry import Feature, GlideReflection, Part, Ranked, Reflection, Rotation, Translation
 
 if TYPE_CHECKING:
-    from gpuseg import io, plot, synthetic
+    from gpuseg import io, measure, plot, synthetic
     from gpuseg.segmenter import Segmenter
     from gpuseg.series import SeriesError, iterate_series, segment_series
     from gpuseg.series_results import FrameSegmentation, SeriesSegmentation
@@ -62,6 +62,7 @@ __all__ = [
     "Translation",
     "io",
     "iterate_series",
+    "measure",
     "plot",
     "segment",
     "segment_series",
@@ -69,7 +70,7 @@ __all__ = [
 ]
 
 # imported when first asked for, so that `import gpuseg` stays fast
-_MODULES = ("io", "plot", "synthetic")
+_MODULES = ("io", "measure", "plot", "synthetic")
 _NAMES = {
     "Segmenter": "segmenter",
     "FrameSegmentation": "series_results",

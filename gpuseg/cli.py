@@ -199,6 +199,7 @@ def _examples(*lines: str) -> str:
         "gpuseg demo                          try it on a made image with known truth",
         "gpuseg segment image.dm3 -n 2 -o out/",
         "gpuseg series movie.tif -n 2 -o out/ every frame, with patterns learnt from the first",
+        "gpuseg measure out/                  regions, boundaries, defects, motion, as CSV",
         "gpuseg info image.dm3                size, calibration and cost, without computing",
         "gpuseg devices                       which GPU would be used, or why none",
     ),
@@ -427,6 +428,77 @@ def _frame_bar(name: str, length: int | None, verbosity: _Verbosity) -> Iterator
             bar.update()
 
         yield count
+
+
+# --- measure ------------------------------------------------------------------------------------------------
+
+
+@cli.command(
+    epilog=_examples(
+        "gpuseg measure out/                           what gpuseg segment or gpuseg series wrote",
+        "gpuseg measure out/ --image image.dm3         with the image, defects are found far better",
+        "gpuseg measure labels.tif --pixel-size 0.0125 --unit nm -o numbers/",
+        "gpuseg measure movie-gpuseg/ --frame-time 0.4 --force",
+    )
+)
+@click.argument("result", type=PATH)
+@_option("-o", "--output", type=PATH, help="Folder of the tables.  [the result's, or LABELS-measure]")
+@_option("--pixel-size", type=float, help="Length of a pixel, instead of that in the file.")
+@_option("--unit", help="Unit of the pixel size.  [nm]")
+@_option("--min-size", default=1, help="Leave out smaller regions (pixels).")
+@_option("--threshold", type=float, help="Certainty below which a spot is a defect.  [found per pattern]")
+@_option("--image", type=PATH, help="The image of RESULT: defects are what is unlike its pattern there.")
+@reading_options
+@_option("--frame-time", type=float, help="Time from frame to frame, for speeds.  [counted in frames]")
+@_option("--time-unit", default="s", help="Unit of the frame time.")
+@_option("--angle", type=float, help="Direction of the boundary in degrees, in a series.  [found]")
+@force_option
+@verbosity_options
+@click.pass_obj
+def measure(
+    verbosity: _Verbosity, result: Path, output: Path | None, pixel_size: float | None, unit: str | None,
+    min_size: int, threshold: float | None, image: Path | None, dataset: str | None, frame: int | None,
+    bin_factor: int, frame_time: float | None, time_unit: str, angle: float | None, force: bool,
+) -> None:  # fmt: skip
+    """Measure RESULT: a folder that gpuseg wrote, or an image or stack of labels (0 masked, k + 1 pattern k).
+
+    Writes regions.csv, boundaries.csv and, where the image is given or the certainty is known, defects.csv;
+    for a series motion.csv, a row for each frame, and speed.csv.
+    """
+    from gpuseg import measure as measuring
+    from gpuseg.measure.files import check_free, read_saved, write_tables
+
+    saved = read_saved(result)
+    scale: dict[str, Any] = {"pixel_size": saved.pixel_size, "unit": saved.unit}
+    if pixel_size is not None or unit is not None:
+        scale = {"pixel_size": saved.pixel_size if pixel_size is None else pixel_size, "unit": unit}
+    beside = result if result.is_dir() else result.with_name(f"{result.stem}-measure")
+    folder = output or beside
+    if image is not None and saved.series is not None:
+        raise ValueError("--image goes with the result of a single image, and this is a series")
+    names = ("regions", "boundaries", "defects") if saved.series is None else ("motion", "speed")
+    check_free(folder, names, force)
+    if saved.series is not None:
+        found = measuring.series(
+            saved.series, frame_time=frame_time, time_unit=time_unit, angle=angle, **scale
+        )
+        tables = {"motion": found.frames, "speed": found.summary()}
+        told = f"{len(found.frames)} frames\n{found.summary()}"
+    else:
+        given = {**scale, "stride": saved.stride}
+        tables = {
+            "regions": measuring.regions(saved.labels, min_size=min_size, **given),
+            "boundaries": measuring.boundaries(saved.labels, **given),
+        }
+        if image is not None:
+            again = saved.predict(_read(image, None, dataset, frame, bin_factor)[0].data)
+            tables["defects"] = measuring.defects(again, threshold, **scale)
+        elif saved.certainty is not None and saved.n_patterns > 1:
+            tables["defects"] = measuring.defects(saved, threshold, **given)
+        told = ", ".join(f"{len(tables[name])} {name}" for name in tables)
+    write_tables(folder, tables, force)
+    verbosity.say(f"{result.name}: {told}")
+    verbosity.say(f"written to {folder}{os.sep}: {', '.join(f'{name}.csv' for name in tables)}")
 
 
 # --- demo ---------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ file aside first and rename it when it is complete, so that a reader never sees 
 
 from __future__ import annotations
 
+import csv
 import json
 import logging
 import math
@@ -34,6 +35,7 @@ __all__ = [
     "open_stack",
     "read_image",
     "save_segmentation",
+    "write_csv",
     "write_json",
     "write_label_stack",
     "write_labels",
@@ -859,6 +861,29 @@ def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None
     text = json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     with _aside(Path(path)) as aside:
         aside.write_text(text, encoding="utf-8")
+
+
+def write_csv(path: str | os.PathLike[str], names: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Write a table as comma-separated text, whole or not at all.
+
+    Parameters
+    ----------
+    path : path
+        Of the .csv file; replaced if it exists.
+    names : iterable of str
+        Of the columns.
+    rows : iterable of rows
+        Numbers are written to their last digit, NaN as nan.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    """
+    with _aside(Path(path)) as aside, aside.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(names)
+        table.writerows(rows)
 
 
 def _plain(value: Any) -> Any:

@@ -21,9 +21,12 @@ if TYPE_CHECKING:
 __all__ = [
     "overlay",
     "palette",
+    "plot_area_fractions",
+    "plot_boundary_position",
     "plot_certainty",
     "plot_clusters",
     "plot_component",
+    "plot_defects",
     "plot_descriptor",
     "plot_explained_variance",
     "plot_image",
@@ -510,6 +513,105 @@ def plot_separability_against_variance(segmentation: Any, ax: Axes | None = None
 
 
 # --- figures ------------------------------------------------------------------------------------------------
+
+
+def plot_defects(
+    segmentation: Any,
+    defects: Any,
+    ax: Axes | None = None,
+    *,
+    pixel_size: float | None = None,
+    unit: str | None = None,
+) -> Axes:
+    """The image with a circle around each defect, in the colour of the pattern it lies in.
+
+    Parameters
+    ----------
+    segmentation : Segmentation or (H, W) array
+        Anything with an `image` will do.
+    defects : gpuseg.measure.Table
+        What `gpuseg.measure.defects` found.
+    ax, pixel_size, unit
+        As in `plot_image`.
+
+    Returns
+    -------
+    matplotlib axes
+    """
+    from matplotlib.patches import Circle
+
+    ax = plot_image(segmentation, ax, pixel_size=pixel_size, unit=unit)
+    colours = palette(max((row["pattern"] for row in defects), default=-1) + 1) / 255
+    for row in defects:
+        place = row["centroid_col_px"], row["centroid_row_px"]
+        radius = 1.5 * math.sqrt(row["area_px"] / math.pi)
+        ax.add_patch(Circle(place, radius, fill=False, lw=1.5, edgecolor=colours[row["pattern"]]))
+    ax.set_title(f"{len(defects)} defects")
+    return ax
+
+
+def plot_area_fractions(motion: Any, ax: Axes | None = None) -> Axes:
+    """Share of each pattern over a series; gaps at dead frames.
+
+    Parameters
+    ----------
+    motion : gpuseg.measure.Motion
+        What `gpuseg.measure.series` measured.
+    ax : matplotlib axes, optional
+        As in `plot_image`.
+
+    Returns
+    -------
+    matplotlib axes
+    """
+    ax = _axes(ax)
+    columns = motion.frames.columns
+    names = [name for name in columns if name.startswith("area_fraction_")]
+    time, label = _times(columns)
+    for name, colour in zip(names, palette(len(names)) / 255, strict=True):
+        pattern = name.removeprefix("area_fraction_")
+        ax.plot(time, 100 * columns[name], color=colour, label=f"pattern {pattern}")
+    if names:
+        ax.legend(fontsize="small")
+    ax.set(
+        title="area of the patterns", xlabel=label, ylabel="share of the labelled pixels (%)", ylim=(0, 100)
+    )
+    return ax
+
+
+def plot_boundary_position(motion: Any, ax: Axes | None = None) -> Axes:
+    """Position of the boundary over a series, with the straight line of its mean speed.
+
+    Parameters
+    ----------
+    motion : gpuseg.measure.Motion
+        What `gpuseg.measure.series` measured; frames left out of the fit are drawn hollow.
+    ax : matplotlib axes, optional
+        As in `plot_image`.
+
+    Returns
+    -------
+    matplotlib axes
+    """
+    ax = _axes(ax)
+    columns, unit = motion.frames.columns, motion.speed_unit.partition("_per_")[0]
+    position, used = columns[f"boundary_position_{unit}"], columns["used"]
+    time, label = _times(columns)
+    ax.plot(time[used], position[used], "o", color="black", ms=3)
+    ax.plot(time[~used], position[~used], "o", color="black", mfc="none", ms=3)
+    if math.isfinite(motion.speed):
+        speed = f"{motion.speed:.4g} {motion.speed_unit.replace('_per_', '/')}"
+        line = motion.start + motion.speed * time
+        ax.plot(time, line, color=np.array(palette(1)[0]) / 255, label=speed)
+        ax.legend(fontsize="small")
+    ax.set(title="position of the boundary", xlabel=label, ylabel=f"from the centre ({unit})")
+    return ax
+
+
+def _times(columns: Any) -> tuple[np.ndarray, str]:
+    """The time of each frame where it is known, else its number, with a label for the axis."""
+    name = next((name for name in columns if name.startswith("time_")), "frame")
+    return columns[name], "frame" if name == "frame" else f"time ({name.removeprefix('time_')})"
 
 
 def summary(

@@ -790,6 +790,8 @@ class SyntheticImage:
         What each grain is made of; ``phases[k]`` belongs to label k.
     positions : (n, 2) float64
         (row, col) of every column, also those just outside the image whose tails are seen.
+    vacancies : (n, 2) float64
+        (row, col) of the columns that were left out.
     """
 
     image: NDArray[np.float32] = field(repr=False)
@@ -797,6 +799,7 @@ class SyntheticImage:
     description: str = ""
     phases: tuple[Phase, ...] = field(default=(), repr=False)
     positions: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 2)), repr=False)
+    vacancies: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 2)), repr=False)
 
     @property
     def n_patterns(self) -> int:
@@ -816,6 +819,7 @@ def image_of_grains(
     gradient_angle: float = 0.0,
     jitter: float = 0.0,
     offset: float = 0.0,
+    vacancies: ArrayLike | None = None,
     description: str = "",
     random_state: RandomState = None,
 ) -> SyntheticImage:
@@ -845,6 +849,8 @@ def image_of_grains(
         Standard deviation in pixels of the displacement of scan lines.
     offset : float, default 0
         Standard deviation of the level of scan lines, in units of the mean.
+    vacancies : (n, 2), optional
+        (row, col) at each of which the nearest column is left out.
     description : str
         Kept in the result; made from the phases where empty.
     random_state : int, Generator or None
@@ -871,6 +877,9 @@ def image_of_grains(
     positions, heights, _ = columns_of_grains(
         labels, phases, margin=REACH_IN_SIGMA * sigma, min_distance=min_distance, random_state=structure
     )
+    empty = _nearest_columns(positions, vacancies)
+    left_out, positions = positions[empty], np.delete(positions, empty, axis=0)
+    heights = np.delete(heights, empty)
     positions = positions + displacement * thermal.standard_normal(positions.shape)
     image = gaussian_columns(labels.shape, positions, heights, sigma=sigma)
     image += np.array([phase.background for phase in phases], np.float32)[labels]
@@ -881,7 +890,7 @@ def image_of_grains(
     if not description:
         description = ", ".join(str(phase) for phase in phases)
     dosed = "no noise" if counts is None else f"{counts:g} counts per pixel"
-    return SyntheticImage(image, labels, f"{description}; {dosed}", tuple(phases), positions)
+    return SyntheticImage(image, labels, f"{description}; {dosed}", tuple(phases), positions, left_out)
 
 
 def bicrystal(
@@ -1227,6 +1236,19 @@ def _close_pairs(points: NDArray[np.float64], distance: float) -> tuple[NDArray[
         pairs.append((i[close], j[close]))
     first, second = (np.concatenate(part) for part in zip(*pairs, strict=True))
     return first, second
+
+
+def _nearest_columns(positions: NDArray[np.float64], places: ArrayLike | None) -> NDArray[np.intp]:
+    """Numbers of the columns nearest to the places, each once."""
+    points = np.empty((0, 2)) if places is None else np.asarray(places, float)
+    if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
+        raise ValueError(
+            f"`vacancies` has shape {points.shape}; finite (n, 2) is needed, a (row, col) for each column"
+        )
+    if not len(positions) and len(points):
+        raise ValueError("`vacancies` are wanted where no phase has columns")
+    nearest = [int(((positions - point) ** 2).sum(1).argmin()) for point in points]
+    return np.unique(np.array(nearest, np.intp))
 
 
 def _distance_along(shape: tuple[int, int], angle: float) -> NDArray[np.float64]:

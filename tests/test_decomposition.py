@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpuseg import decomposition
+from gpuseg.arrays import home_of
 from gpuseg.decomposition import PCA, check_n_components, covariance_pca, project
-from gpuseg.engines import cpu, cuda
+from gpuseg.engines import cpu, cuda, engine_for
 from tests import naive, parity
 from tests.strategies import feature_tables
 from tests.tolerances import TOLERANCE
@@ -217,3 +218,18 @@ def test_cuml_is_used_where_it_is_installed(samples, emulated_cuda, monkeypatch)
             got.explained_variance_ratio_.get(), wanted.explained_variance_ratio_, atol=RATIO
         )
     assert decomposition.PCA is PCA
+
+
+@pytest.mark.parametrize("count", [1, 5, 120, 300])
+def test_leading_eigenvectors_of_a_large_matrix(device_space, count):
+    rng = np.random.default_rng(3)
+    factors = rng.normal(size=(400, 300)) * 0.98 ** np.arange(300)
+    matrix = factors.T @ factors
+    there = device_space(matrix, None)
+    found = engine_for(home_of(there)).leading_eigenvectors(there, count)
+    values, vectors = map(device_space.numpy, found)
+    assert values.shape == (count,)
+    assert vectors.shape == (300, count)
+    np.testing.assert_allclose(values, np.linalg.eigvalsh(matrix)[::-1][:count], rtol=1e-9)
+    np.testing.assert_allclose(vectors.T @ vectors, np.eye(count), atol=1e-10)
+    np.testing.assert_allclose(matrix @ vectors, vectors * values, atol=1e-8 * values[0])

@@ -34,6 +34,8 @@ HEAVY = (
     "tqdm",
     "click",
     "torch",
+    "skimage",
+    "pandas",
 )
 MODULES = sorted(
     module.name

@@ -281,6 +281,52 @@ def test_png_is_a_picture_with_six_panels(upsampling):
         assert np.asarray(picture).std() > 20
 
 
+# --- what was measured --------------------------------------------------------------------------------------
+
+
+def test_defects_are_circled_in_the_colour_of_their_pattern(axes):
+    from gpuseg.measure import Table
+
+    columns = {
+        "pattern": [1, 0],
+        "centroid_row_px": [5.0, 20.0],
+        "centroid_col_px": [9.0, 30.0],
+        "area_px": [50, 8],
+    }
+    defects = Table({name: np.array(values) for name, values in columns.items()})
+    assert plot.plot_defects(np.eye(40), defects, axes) is axes
+    first, second = axes.patches
+    assert first.center == (9, 5)
+    assert first.radius == pytest.approx(1.5 * np.sqrt(50 / np.pi))
+    np.testing.assert_allclose(second.get_edgecolor()[:3], plot.palette(1)[0] / 255)
+    assert axes.get_title() == "2 defects"
+    none = Table({name: np.array([]) for name in columns})
+    assert plot.plot_defects(np.eye(40), none, pixel_size=0.1).get_title() == "0 defects"
+
+
+@pytest.mark.parametrize("calibration", [{}, {"frame_time": 0.5, "pixel_size": 0.1}])
+def test_motion_is_drawn_over_time(axes, calibration):
+    from gpuseg import measure, synthetic
+
+    labels = np.stack([synthetic.label_halves((30, 40), angle=90, offset=k - 3) for k in range(6)])
+    labels[2] = -1
+    motion = measure.series(labels, **calibration)
+    plot.plot_area_fractions(motion, axes)
+    assert [line.get_label() for line in axes.lines] == ["pattern 0", "pattern 1"]
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), 100 * motion.frames["area_fraction_0"])
+    assert axes.get_xlabel() == ("time (s)" if calibration else "frame")
+    axes.clear()
+    plot.plot_boundary_position(motion, axes)
+    used, left_out, fit = axes.lines
+    assert (len(used.get_xdata()), len(left_out.get_xdata())) == (5, 1)
+    assert fit.get_label() == ("0.2 nm/s" if calibration else "1 px/frame")
+    assert axes.get_ylabel() == f"from the centre ({'nm' if calibration else 'px'})"
+    never = measure.series(labels[2:3])
+    assert len(plot.plot_boundary_position(never, axes).lines) == 5  # the points only: none, and none
+    axes.clear()
+    assert not plot.plot_area_fractions(never, axes).lines
+
+
 def test_summary_draws_into_a_figure_given():
     from matplotlib.figure import Figure
 

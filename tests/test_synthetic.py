@@ -377,6 +377,31 @@ def test_displacement_is_of_the_size_asked_for():
     assert (moved - still).std() == pytest.approx(0.8, rel=0.1)
 
 
+def test_vacancies_leave_out_the_nearest_columns():
+    places = [(50, 40), (52, 41), (20.0, 90.0)]  # the first two mean one column
+    full, empty = (
+        synthetic.bicrystal((100, 120), counts=None, vacancies=v, random_state=0) for v in (None, places)
+    )
+    assert full.vacancies.shape == (0, 2)
+    assert len(empty.vacancies) == 2
+    assert len(empty.positions) == len(full.positions) - 2
+    for row, col in empty.vacancies:
+        assert np.hypot(*(np.array(places) - (row, col)).T).min() < 14
+        near = np.s_[round(row) - 2 : round(row) + 3, round(col) - 2 : round(col) + 3]
+        assert empty.image[near].max() < 0.5 * full.image[near].max()
+    different = np.argwhere(full.image - empty.image > 0.05)
+    distance = np.linalg.norm(different[:, None] - empty.vacancies[None], axis=2)
+    assert distance.min(1).max() < 14
+
+
+@pytest.mark.parametrize("places", [[1, 2], [(1, 2, 3)], [(1, np.nan)]])
+def test_bad_vacancies_are_refused(places):
+    with pytest.raises(ValueError, match=r"`vacancies` has shape .*a \(row, col\) for each column"):
+        synthetic.bicrystal((60, 60), vacancies=places)
+    with pytest.raises(ValueError, match="`vacancies` are wanted where no phase has columns"):
+        synthetic.image_of_grains(np.zeros((9, 9), int), [synthetic.Vacuum()], vacancies=[(1, 2)])
+
+
 def test_options_reach_the_image():
     labels = np.zeros((50, 300), int)
     brighter = synthetic.image_of_grains(labels, [synthetic.square(10)], gradient=1, random_state=0).image

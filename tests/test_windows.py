@@ -142,6 +142,21 @@ def test_gain_and_level_change_nothing(kind, image, gain, offset):
     np.testing.assert_allclose(got, wanted, rtol=1e-3, atol=1e-4)
 
 
+def test_a_bright_region_of_small_contrast_loses_nothing():
+    # an edge in every row: the mean of a row's segment is far from that of the window
+    image = np.random.default_rng(5).normal(size=(60, 64))
+    image[:, :30] = 0.01 * image[:, :30] + 3
+    image[30:, :] += 1.5
+    radius = (6, 7)
+    found = PowerSpectrum(radius, logarithm=False).transform(image, 3, device="cpu")
+    wanted = naive.power_spectrum(image, found.grid.rows, found.grid.cols, radius)
+    inside = found.grid.cols + radius[1] < 30
+    assert inside.any()
+    got, wanted = (np.sqrt(each[:, :, inside]) for each in (found.values, wanted))
+    known = ~np.isnan(wanted)
+    np.testing.assert_allclose(got[known], wanted[known], atol=1e-5)  # amplitudes of 0.1
+
+
 @pytest.mark.parametrize("level", [0.0, 0.1, 30000.0])
 def test_flat_windows(image, level):
     image = image.copy()

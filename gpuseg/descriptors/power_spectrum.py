@@ -11,7 +11,8 @@ import numpy as np
 from gpuseg.arrays import namespace
 from gpuseg.checks import check_flag, check_radius
 from gpuseg.descriptors.base import Descriptors
-from gpuseg.descriptors.windows import Windows, describe_windows, window_grid
+from gpuseg.descriptors.shared_rows import window_sums
+from gpuseg.descriptors.windows import Part, Windows, describe_windows, window_grid
 from gpuseg.grid import Grid
 from gpuseg.symmetry import Feature
 
@@ -106,27 +107,64 @@ class PowerSpectrum:
         TypeError, ValueError, gpuseg.DeviceError
             As `gpuseg.LocalCorrelationMap.transform`.
         """
-        return describe_windows(self, self._measure, image, stride, mask, device)
+        return describe_windows(self, self._measure, image, stride, mask, device, self._unmasked)
 
     def _measure(self, image: Any, valid: Any, xp: Any) -> Callable[[Windows], Any]:
-        radius = check_radius(self.window_radius, "window_radius")
-        # the engines' image has variance 1: its spread comes back with the weights
-        spread = _spread(image, valid)
-        rows, cols = (xp.asarray(np.concat(_waves(r)).astype(np.float32)) for r in radius)
-        cols = xp.asarray(spread, dtype=xp.float32) * cols.T
-        n, m = radius[0] + 1, radius[1] + 1
+        rows, cols = map(xp.asarray, self._waves(image, valid))
 
         def measure(windows: Windows) -> Any:
             # two matrix products: windows are small and 41 is a prime, where a fast transform is none
-            waves = rows @ (windows.values @ cols)
-            cc, cs = waves[..., :n, :m], waves[..., :n, m:]
-            sc, ss = waves[..., n:, :m], waves[..., n:, m:]
-            same = (cc - ss) ** 2 + (cs + sc) ** 2  # k_row >= 0
-            other = ((cc + ss) ** 2 + (cs - sc) ** 2)[..., 1:, 1:]  # k_row < 0
-            power = xp.concat([xp.reshape(half, (*half.shape[:2], -1)) for half in (same, other)], axis=-1)
-            return xp.log1p(power) if self.logarithm else power
+            power = self._power(rows @ (windows.values @ cols.T), (2, 3))
+            return xp.concat([xp.reshape(half, (*half.shape[:2], -1)) for half in power], axis=-1)
 
         return measure
+
+    def _unmasked(self, image: Any, pixels: Any, grid: Grid) -> Callable[[Part, Any], None]:
+        xp = namespace(pixels)
+        rows, cols = self._waves(image, None)
+        n, m = len(rows) // 2, len(cols) // 2
+
+        def write(part: Part, values: Any) -> None:
+            same = xp.reshape(values[: n * m, ...], (n, m, *grid.shape))
+            other = xp.reshape(values[n * m :, ...], (n - 1, m - 1, *grid.shape))
+            for (row, col), sums in window_sums(pixels, grid, part, rows, cols):
+                for half, power in zip((same, other), self._power(sums, (1, 2)), strict=True):
+                    half[:, :, row, col] = xp.permute_dims(power, (1, 2, 0, 3))
+
+        return write
+
+    def _waves(self, image: Any, valid: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Waves along the rows and along the columns of a window, cosines first, (2 n, p) and (2 m, q)."""
+        radius = check_radius(self.window_radius, "window_radius")
+        rows, cols = (np.concat(_waves(r)) for r in radius)
+        # the engines' image has variance 1: its spread comes back with the waves
+        return rows.astype(np.float32), (_spread(image, valid) * cols).astype(np.float32)
+
+    def _power(self, sums: Any, axes: tuple[int, int]) -> tuple[Any, Any]:
+        """Power at k_row >= 0 (n by m) and k_row < 0 (n - 1 by m - 1), of sums over (2 n, 2 m) waves."""
+        xp = namespace(sums)
+        n, m = (sums.shape[axis] // 2 for axis in axes)
+
+        def of(row: slice, col: slice) -> Any:
+            index: list[Any] = [slice(None)] * sums.ndim
+            index[axes[0]], index[axes[1]] = row, col
+            return sums[tuple(index)]
+
+        def power(row: slice, col: slice, sign: int) -> Any:
+            """The rows and columns of the cosines; the sines are n and m further on."""
+            row_sin, col_sin = slice(row.start + n, None), slice(col.start + m, None)
+            real, imaginary = of(row, col), of(row, col_sin)
+            if sign > 0:
+                real, imaginary = real - of(row_sin, col_sin), imaginary + of(row_sin, col)
+            else:
+                real, imaginary = real + of(row_sin, col_sin), imaginary - of(row_sin, col)
+            # in place: they would not stay in the cache
+            real *= real
+            imaginary *= imaginary
+            real += imaginary
+            return xp.log1p(real) if self.logarithm else real
+
+        return power(slice(0, n), slice(0, m), 1), power(slice(1, n), slice(1, m), -1)
 
 
 def _half(rows: int, cols: int) -> list[tuple[int, int]]:

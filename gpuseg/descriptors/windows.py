@@ -17,7 +17,10 @@ from gpuseg.descriptors.base import BORDERS, Descriptors, place_grid, prepare, u
 from gpuseg.engines import engine_for
 from gpuseg.grid import Grid
 
-__all__ = ["Windows", "describe_windows", "window_grid"]
+__all__ = ["Part", "Windows", "describe_windows", "window_grid"]
+
+Part = tuple[slice, slice]
+"""Rows and columns of the grid."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ def describe_windows(
     stride: int,
     mask: Any,
     device: Any,
+    unmasked: Callable[[Any, Any, Grid], Callable[[Part, Any], None]] | None = None,
 ) -> Descriptors:
     """Measure the window around every grid point.
 
@@ -86,6 +90,9 @@ def describe_windows(
         around (h, w) grid points whose result is (h, w, N).
     image, stride, mask, device
         As in `gpuseg.LocalCorrelationMap.transform`.
+    unmasked : callable, optional
+        A faster way where no pixel of the image is masked. Of the image, the engine's image and the grid;
+        gives a function that writes the values (N, h, w) of the windows around a part of the grid.
 
     Returns
     -------
@@ -100,25 +107,34 @@ def describe_windows(
     where = resolve_device(device, image)
     with where.current:
         pixels, valid = prepare(image, mask, where)
-        function = measure(move(image, where), valid, namespace(pixels))
-        values = _measure(function, pixels, valid, grid, descriptor.window_radius, len(operations))
+        there = move(image, where)
+        values = namespace(pixels).empty((len(operations), *grid.shape), dtype=np.float32)
+        radius = check_radius(descriptor.window_radius, "window_radius")
+        if valid is None and unmasked is not None:
+            _write(unmasked(there, pixels, grid), values, grid, radius)
+        else:
+            _measure(measure(there, valid, namespace(pixels)), pixels, valid, grid, radius, values)
         usable = usable_points(pixels, valid, grid)
         if descriptor.border == "full" or valid is not None:
             alone = np.full(len(operations), -1, np.int64)
-            values = engine_for(where).fill_missing(values, alone, usable)
+            complete = _inside(grid, radius) if valid is None else (0, 0, 0, 0)
+            values = engine_for(where).fill_missing(values, alone, usable, complete)
     return Descriptors(values, operations, grid, usable).on(home_of(image))
 
 
 def _measure(
-    function: Callable[[Windows], Any], pixels: Any, valid: Any, grid: Grid, window_radius: Any, n: int
-) -> Any:
-    """Values (N, h, w) of all grid points, NaN where missing, some windows at a time."""
+    function: Callable[[Windows], Any],
+    pixels: Any,
+    valid: Any,
+    grid: Grid,
+    radius: tuple[int, int],
+    values: Any,
+) -> None:
+    """Write the values (N, h, w) of all grid points, NaN where missing, some windows at a time."""
     xp, engine = namespace(pixels), engine_for(home_of(pixels))
-    radius = check_radius(window_radius, "window_radius")
     size = (2 * radius[0] + 1) * (2 * radius[1] + 1)
-    values = xp.empty((n, *grid.shape), dtype=xp.float32)
 
-    def run(part: tuple[slice, slice]) -> None:
+    def run(part: Part) -> None:
         windows = _gather(pixels, valid, grid, radius, part)
         found = xp.astype(function(windows), xp.float32)
         missing = windows.count < VALID_FRACTION * size
@@ -126,14 +142,41 @@ def _measure(
             found = xp.where(missing[..., None], xp.asarray(xp.nan, dtype=xp.float32), found)
         values[:, part[0], part[1]] = xp.permute_dims(found, (2, 0, 1))
 
-    engine.each(run, list(_parts(grid.shape, max(1, engine.WINDOW_PIXELS_AT_A_TIME // size))))
-    return values
+    at_a_time = max(1, engine.WINDOW_PIXELS_AT_A_TIME // size)
+    width = min(grid.shape[1], at_a_time)
+    engine.each(run, list(_parts(grid.shape, at_a_time // width, width)))
 
 
-def _parts(shape: tuple[int, int], at_a_time: int) -> Iterator[tuple[slice, slice]]:
-    """Rectangles of at most so many grid points."""
-    width = min(shape[1], at_a_time)
-    height = at_a_time // width
+def _write(function: Callable[[Part, Any], None], values: Any, grid: Grid, radius: tuple[int, int]) -> None:
+    """Write the values (N, h, w) of an image without a mask, NaN where missing."""
+    xp, engine = namespace(values), engine_for(home_of(values))
+    size = [2 * r + 1 for r in radius]
+    width = min(grid.shape[1], max(1, engine.WINDOW_PIXELS_AT_A_TIME // math.prod(size)))
+    width = -(-grid.shape[1] // -(-grid.shape[1] // width))  # strips of equal width
+    # high enough that most lines of pixels are shared by as many windows as can be
+    height = max(1, 5 * size[0] // grid.stride, engine.WINDOW_PIXELS_AT_A_TIME // (width * math.prod(size)))
+    engine.each(lambda part: function(part, values), list(_parts(grid.shape, height, width)))
+    share = np.multiply.outer(*(_inside_share(grid, axis, radius[axis]) for axis in (0, 1)))
+    missing = share < VALID_FRACTION
+    if missing.any():
+        values[:, xp.asarray(missing)] = xp.nan
+
+
+def _inside_share(grid: Grid, axis: int, radius: int) -> np.ndarray:
+    """Share of the rows or columns of the windows that lie inside the image."""
+    at, n = (grid.rows, grid.cols)[axis], grid.image_shape[axis]
+    return (np.minimum(at + radius, n - 1) - np.maximum(at - radius, 0) + 1) / (2 * radius + 1)
+
+
+def _inside(grid: Grid, radius: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Rectangle of the grid points whose windows lie inside the image: first row, end, first column, end."""
+    spans = (np.flatnonzero(_inside_share(grid, axis, radius[axis]) == 1) for axis in (0, 1))
+    rows, cols = ((int(span[0]), int(span[-1]) + 1) if span.size else (0, 0) for span in spans)
+    return *rows, *cols
+
+
+def _parts(shape: tuple[int, int], height: int, width: int) -> Iterator[Part]:
+    """Rectangles of at most so many rows and columns of grid points."""
     steps = [
         [slice(a, min(a + step, n)) for a in range(0, n, step)]
         for n, step in zip(shape, (height, width), strict=True)
@@ -141,9 +184,7 @@ def _parts(shape: tuple[int, int], at_a_time: int) -> Iterator[tuple[slice, slic
     return itertools.product(*steps)
 
 
-def _gather(
-    pixels: Any, valid: Any, grid: Grid, radius: tuple[int, int], part: tuple[slice, slice]
-) -> Windows:
+def _gather(pixels: Any, valid: Any, grid: Grid, radius: tuple[int, int], part: Part) -> Windows:
     xp = namespace(pixels)
     places = [
         np.add.outer(positions[span], np.arange(-r, r + 1))

@@ -8,6 +8,7 @@ import itertools
 import logging
 import math
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from gpuseg.arrays import namespace, to_numpy
 from gpuseg.constants import FLAT_VARIANCE
 from gpuseg.grid import Grid
 from gpuseg.polar import BATCH, PolarPlan
@@ -125,7 +127,8 @@ def n_threads() -> int:
 
 
 @functools.cache
-def _blas() -> Any:
+def _blas(with_scipy: bool) -> Any:
+    """Controls the libraries that are loaded at the first call: SciPy brings one of its own."""
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController().select(user_api="blas")
@@ -141,7 +144,7 @@ def one_blas_thread() -> AbstractContextManager[Any]:
     -------
     context manager
     """
-    return _blas().limit(limits=1)
+    return _blas("scipy.linalg" in sys.modules).limit(limits=1)
 
 
 def each(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
@@ -163,6 +166,13 @@ def each(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
 
 SAMPLES_AT_A_TIME = 1 << 12
 """Rows of a table of samples that one thread works on at a time."""
+
+SPANS, SAMPLES_OF_A_SPAN = 16, 1 << 11
+"""At most so many parts of a table of samples are summed up beside each other, each of about so many or more:
+every part has a covariance matrix of its own."""
+
+FEW_FEATURES = 200
+"""Up to so many, all eigenvectors are found as soon as some of them."""
 
 WINDOW_PIXELS_AT_A_TIME = 1 << 18
 """Pixels of all windows that one thread works on at a time,
@@ -211,6 +221,36 @@ def normalise(image: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
         scale = 1 / math.sqrt(float(flat @ flat) / count)
     # multiplied in float64 and rounded once: the factors alone may leave the range of float32
     return np.multiply(centred, scale, out=np.empty(image.shape, np.float32), casting="same_kind")
+
+
+def leading_eigenvectors(matrix: Any, count: int) -> tuple[Any, Any]:
+    """The largest eigenvalues of a symmetric matrix and their vectors.
+
+    Parameters
+    ----------
+    matrix : (N, N) float64 array
+        Of any namespace on the host.
+    count : int
+        How many are wanted, at most N.
+
+    Returns
+    -------
+    values : (count,) float64
+        The largest first.
+    vectors : (N, count) float64
+    """
+    xp = namespace(matrix)
+    n = matrix.shape[0]
+    if n <= FEW_FEATURES or count > n // 4:
+        with one_blas_thread():
+            values, vectors = xp.linalg.eigh(matrix)
+    else:
+        from scipy.linalg import eigh
+
+        with one_blas_thread():
+            found = eigh(to_numpy(matrix), subset_by_index=(n - count, n - 1), check_finite=False)
+        values, vectors = map(xp.asarray, found)
+    return xp.flip(values, axis=0)[:count], xp.flip(vectors, axis=1)[:, :count]
 
 
 def translation_scores(

@@ -132,6 +132,9 @@ def each(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
 SAMPLES_AT_A_TIME = 1 << 18
 """Rows of a table of samples that are copied at a time."""
 
+SPANS, SAMPLES_OF_A_SPAN = 1, 1
+"""A table of samples is summed up in one part: cuBLAS is busy with one."""
+
 WINDOW_PIXELS_AT_A_TIME = 1 << 25
 """Pixels of all windows that one thread works on at a time,
 enough to keep a GPU busy; 128 MiB of float32."""
@@ -169,6 +172,26 @@ def normalise(image: Any, valid: Any) -> Any:
     centred = centred / cp.where(largest > 0, largest, 1.0)
     std = cp.sqrt((centred * centred).sum() / count)
     return (centred / cp.where(std > 0, std, 1.0)).astype(cp.float32)
+
+
+def leading_eigenvectors(matrix: Any, count: int) -> tuple[Any, Any]:
+    """The largest eigenvalues of a symmetric matrix and their vectors.
+
+    Parameters
+    ----------
+    matrix : (N, N) float64 array
+    count : int
+        How many are wanted, at most N.
+
+    Returns
+    -------
+    values : (count,) float64
+        The largest first.
+    vectors : (N, count) float64
+    """
+    cp = arrays.cupy_module()
+    values, vectors = cp.linalg.eigh(matrix)
+    return values[::-1][:count], vectors[:, ::-1][:, :count]
 
 
 def translation_scores(

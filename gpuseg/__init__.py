@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from gpuseg.segmenter import Segmenter
     from gpuseg.series import SeriesError, iterate_series, segment_series
     from gpuseg.series_results import FrameSegmentation, SeriesSegmentation
+    from gpuseg.suggestion import Suggestion, suggest
 
 __version__ = "0.1.0"
 
@@ -59,6 +60,7 @@ __all__ = [
     "Segmenter",
     "SeriesError",
     "SeriesSegmentation",
+    "Suggestion",
     "Translation",
     "io",
     "iterate_series",
@@ -66,6 +68,7 @@ __all__ = [
     "plot",
     "segment",
     "segment_series",
+    "suggest",
     "synthetic",
 ]
 
@@ -78,6 +81,8 @@ _NAMES = {
     "SeriesError": "series",
     "iterate_series": "series",
     "segment_series": "series",
+    "Suggestion": "suggestion",
+    "suggest": "suggestion",
 }
 
 

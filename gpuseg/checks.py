@@ -9,7 +9,19 @@ import numpy as np
 
 from gpuseg.arrays import ingest, namespace
 
-__all__ = ["check_choice", "check_flag", "check_image", "check_int", "check_mask", "check_radius"]
+__all__ = [
+    "AUTO",
+    "check_choice",
+    "check_flag",
+    "check_image",
+    "check_int",
+    "check_int_or_auto",
+    "check_mask",
+    "check_radius",
+]
+
+AUTO = "auto"
+"""The word for what gpuseg is to choose itself."""
 
 
 def check_int(value: Any, name: str, minimum: int, maximum: int | None = None) -> int:
@@ -43,6 +55,31 @@ def check_int(value: Any, name: str, minimum: int, maximum: int | None = None) -
     return number
 
 
+def check_int_or_auto(value: Any, name: str, minimum: int) -> Any:
+    """A whole number of at least `minimum`, or the word "auto".
+
+    Parameters
+    ----------
+    value : object
+    name : str
+        Name of the argument, for the error.
+    minimum : int
+
+    Returns
+    -------
+    int or "auto"
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    if not isinstance(value, str):
+        return check_int(value, name, minimum)
+    if value != AUTO:
+        raise TypeError(f"`{name}` is {value!r}; a whole number of at least {minimum} or 'auto' is needed")
+    return AUTO
+
+
 def check_radius(value: Any, name: str) -> tuple[int, int]:
     """A half size in pixels, one for both axes or (rows, columns).
 
@@ -59,6 +96,9 @@ def check_radius(value: Any, name: str) -> tuple[int, int]:
     ------
     TypeError, ValueError
     """
+    if isinstance(value, str):
+        hint = ", or 'auto' in gpuseg.segment; gpuseg.suggest(image) tells what that is"
+        raise TypeError(f"`{name}` is {value!r}; a whole number of pixels is needed{hint}")
     pair = value if isinstance(value, tuple | list | np.ndarray) else (value, value)
     if len(pair) != 2:
         raise ValueError(f"`{name}` is {value!r}; one number of pixels or a pair (rows, columns) is needed")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gpuseg.cli_values import Components, FrameNumbers, Radius
+from gpuseg.cli_values import Components, FrameNumbers, NumberOrAuto, Radius
 
 if TYPE_CHECKING:
     from gpuseg.io import Image
@@ -170,12 +170,12 @@ reading_options = _together(
 # Without defaults of their own: what is not given is the library's affair.
 descriptor_options = _together(
     _option("--descriptor", metavar="NAME", help="Name of the descriptor.  [local-correlation-map]"),
-    _option("--patch-radius", type=Radius(), help="Half size of the compared patches.  [20]"),
-    _option("--window-radius", type=Radius(), help="Half size of the shift window.  [20]"),
+    _option("--patch-radius", type=Radius(), help="Half size of the compared patches, or auto.  [20]"),
+    _option("--window-radius", type=Radius(), help="Half size of the shift window, or auto.  [20]"),
     _option("--max-num-points", type=int, help="Most translations in the window.  [100]"),
     _option("--method", metavar="NAME", help="auto, direct, fft or box: the same scores.  [auto]"),
     _option("--border", metavar="NAME", help="full, or valid: only where all lies inside.  [full]"),
-    _option("--stride", default=5, help="Distance of the scored pixels."),
+    _option("--stride", type=NumberOrAuto(), default=5, help="Distance of the scored pixels, or auto."),
 )
 pipeline_options = _together(
     _option("--n-components", type=Components(), default=5, help="PCA: how many, or variance such as 0.9."),
@@ -199,6 +199,7 @@ def _examples(*lines: str) -> str:
         "gpuseg demo                          try it on a made image with known truth",
         "gpuseg segment image.dm3 -n 2 -o out/",
         "gpuseg series movie.tif -n 2 -o out/ every frame, with patterns learnt from the first",
+        "gpuseg suggest image.dm3             which sizes and how many patterns suit it, and why",
         "gpuseg measure out/                  regions, boundaries, defects, motion, as CSV",
         "gpuseg info image.dm3                size, calibration and cost, without computing",
         "gpuseg devices                       which GPU would be used, or why none",
@@ -226,7 +227,7 @@ def cli(ctx: click.Context) -> None:
     )
 )
 @click.argument("image", type=PATH)
-@_option("-n", "--n-patterns", default=2, help="Kinds of regions to find.")
+@_option("-n", "--n-patterns", type=NumberOrAuto(), default=2, help="Kinds of regions to find, or auto.")
 @output_option
 @descriptor_options
 @pipeline_options
@@ -320,6 +321,8 @@ def _describe(picture: Image) -> str:
 def _report(verbosity: _Verbosity, segmentation: Segmentation, folder: Path) -> None:
     from gpuseg.io import RESULT_FILES
 
+    if segmentation.evidence is not None:
+        verbosity.say(segmentation.evidence.reason)
     areas = ", ".join(f"{k}: {share:.1%}" for k, share in enumerate(segmentation.area_fractions))
     verbosity.say(f"patterns by area: {areas}")
     verbosity.say(f"device {segmentation.device}; {_seconds(segmentation.timings)}")
@@ -370,7 +373,7 @@ def _progress(text: str, verbosity: _Verbosity) -> Iterator[None]:
     )
 )
 @click.argument("frames", type=PATH)
-@_option("-n", "--n-patterns", default=2, help="Kinds of regions to find.")
+@_option("-n", "--n-patterns", type=NumberOrAuto(), default=2, help="Kinds of regions to find, or auto.")
 @_option("-o", "--output", type=PATH, help="Folder of the result.  [FRAMES-gpuseg]")
 @_option("--fit-frames", type=FrameNumbers(), default="1", help="Learn from so many; 0,40 = from those two.")
 @_option("--n-operations", type=int, help="Label by the best so many operations only: faster.  [all]")
@@ -557,6 +560,51 @@ def _rand_index(truth: Any, labels: Any) -> float:
     return float(adjusted_rand_score(to_numpy(truth)[scored], labels[scored]))
 
 
+# --- suggest ------------------------------------------------------------------------------------------------
+
+
+@cli.command(
+    epilog=_examples(
+        "gpuseg suggest image.dm3",
+        "gpuseg suggest film.jpg --bin 3 --plot evidence.png",
+    )
+)
+@click.argument("image", type=PATH)
+@_option("--mask", type=PATH, help="Image of the same size; only where it is not 0.")
+@_option("--plot", type=PATH, help="Picture of the evidence for the number of patterns, such as why.png.")
+@device_option
+@reading_options
+@verbosity_options
+@click.pass_obj
+def suggest(
+    verbosity: _Verbosity, image: Path, mask: Path | None, plot: Path | None, device: str,
+    dataset: str | None, frame: int | None, bin_factor: int,
+) -> None:  # fmt: skip
+    """Say which sizes and how many patterns suit IMAGE, and why.
+
+    They are what `gpuseg segment` takes for "auto": -n auto --patch-radius auto --window-radius auto
+    --stride auto.
+    """
+    import gpuseg
+
+    picture, valid = _read(image, mask, dataset, frame, bin_factor)
+    with _progress(f"looking at {picture.name}", verbosity):
+        found = gpuseg.suggest(picture.data, valid, device)
+    verbosity.say(f"{picture.name}: {_describe(picture)}")
+    verbosity.say(str(found))
+    verbosity.say(
+        f"gpuseg segment {image} -n {found.n_patterns} --patch-radius {found.patch_radius} "
+        f"--window-radius {found.window_radius} --stride {found.stride}"
+        + (f" --bin {bin_factor}" if bin_factor != 1 else "")
+    )
+    if plot is not None:
+        from matplotlib.figure import Figure
+
+        figure = Figure(layout="constrained")
+        gpuseg.plot.plot_evidence(found, figure.subplots())
+        figure.savefig(plot)
+
+
 # --- devices and info ---------------------------------------------------------------------------------------
 
 
@@ -611,7 +659,7 @@ def info(
     else:
         view = f"{height * picture.pixel_size:.4g} x {width * picture.pixel_size:.4g} {picture.unit}"
         verbosity.say(f"pixel size    {picture.pixel_size:.6g} {picture.unit}, view {view}")
-    _say_cost(verbosity, picture.data.shape, **_with_descriptor(options))
+    _say_cost(verbosity, picture.data, **_with_descriptor(options))
 
 
 def _range(data: Any) -> str:
@@ -625,12 +673,13 @@ def _range(data: Any) -> str:
     return spread + (f", {missing} not finite" if missing else "")
 
 
-def _say_cost(verbosity: _Verbosity, shape: tuple[int, int], stride: int, descriptor: Any) -> None:
+def _say_cost(verbosity: _Verbosity, data: Any, stride: Any, descriptor: Any) -> None:
     from gpuseg.checks import check_int
     from gpuseg.descriptors import as_descriptor
+    from gpuseg.sizes import resolve
 
-    descriptor = as_descriptor(descriptor)
-    operations = descriptor.operations()
+    descriptor, stride, _ = resolve(as_descriptor(descriptor), stride, data)
+    operations, shape = descriptor.operations(), data.shape
     grid = descriptor.grid(shape, check_int(stride, "stride", 1))
     scores = len(operations) * grid.size
     verbosity.say(f"grid          {grid.shape[0]} x {grid.shape[1]} points, every {stride} px")

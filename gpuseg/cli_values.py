@@ -6,11 +6,11 @@ from typing import Any
 
 import click
 
-__all__ = ["Components", "FrameNumbers", "Radius"]
+__all__ = ["Components", "FrameNumbers", "NumberOrAuto", "Radius"]
 
 
 class Radius(click.ParamType):
-    """Whole pixels, one number or ROWS,COLS."""
+    """Whole pixels, one number or ROWS,COLS, or "auto"."""
 
     name = "PIXELS"
 
@@ -28,14 +28,41 @@ class Radius(click.ParamType):
         """
         if not isinstance(value, str):
             return value
+        if value == "auto":
+            return value
         parts = value.split(",")
         if len(parts) > 2 or not all(part.strip().lstrip("-").isdecimal() for part in parts):
             self.fail(
-                f"{value!r} is not a radius; whole pixels such as 20, or ROWS,COLS such as 20,15 are wanted",
+                f"{value!r} is not a radius; pixels such as 20, ROWS,COLS such as 20,15, or auto are wanted",
                 param,
                 ctx,
             )
         return int(parts[0]) if len(parts) == 1 else (int(parts[0]), int(parts[1]))
+
+
+class NumberOrAuto(click.ParamType):
+    """A whole number, or "auto"."""
+
+    name = "NUMBER"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The value that a text means; see `click.ParamType.convert`.
+
+        Parameters
+        ----------
+        value, param, ctx
+            As there.
+
+        Returns
+        -------
+        object
+        """
+        if value == "auto":
+            return value
+        try:
+            return int(value)
+        except ValueError:
+            self.fail(f"{value!r}: a whole number, or auto to have it chosen, is wanted", param, ctx)
 
 
 class Components(click.ParamType):

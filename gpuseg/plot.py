@@ -28,6 +28,7 @@ __all__ = [
     "plot_component",
     "plot_defects",
     "plot_descriptor",
+    "plot_evidence",
     "plot_explained_variance",
     "plot_image",
     "plot_labels",
@@ -364,6 +365,50 @@ def plot_explained_variance(segmentation: Any, ax: Axes | None = None) -> Axes:
     )
     ax.set_xticks(numbers[:: 1 + len(numbers) // 10])
     ax.legend(frameon=False, loc="center right")
+    return ax
+
+
+def plot_evidence(source: Any, ax: Axes | None = None) -> Axes:
+    """Why there are so many patterns: how deep the valleys between them are, and whether they fill regions.
+
+    Parameters
+    ----------
+    source : Evidence, Segmentation or Suggestion
+        What ``n_patterns="auto"`` gave.
+    ax : matplotlib axes, optional
+        Where to draw; a new figure if None.
+
+    Returns
+    -------
+    matplotlib axes
+
+    Raises
+    ------
+    ValueError
+        If the number of patterns was given, so that there is no evidence.
+    """
+    evidence = getattr(source, "evidence", source)
+    if evidence is None:
+        raise ValueError("there is no evidence for a number that was given; segment with n_patterns='auto'")
+    ax = _axes(ax)
+    curves = (
+        ("valley between two patterns, least", evidence.valley, evidence.valley_needed, OKABE_ITO[5]),
+        ("share inside a region, least", evidence.region, evidence.region_needed, OKABE_ITO[6]),
+    )
+    for name, values, needed, colour in curves:
+        ax.plot(evidence.candidates, values, "o-", color=colour, ms=5, label=name)
+        ax.axhline(needed, color=colour, lw=1, ls=":")
+    ax.axvline(evidence.n_patterns, color="0.6", lw=6, alpha=0.4, zorder=0, label="chosen")
+    last = max([2, *evidence.candidates])
+    ax.set(
+        title=f"number of patterns: {evidence.n_patterns}",
+        xlabel="number of patterns (dotted: needed)",
+        ylabel="share",
+        xlim=(0.5, last + 0.5),
+        ylim=(-0.02, 1.05),
+    )
+    ax.set_xticks(range(1, last + 1))
+    ax.legend(frameon=False)
     return ax
 
 

@@ -6,23 +6,25 @@ import functools
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gpuseg.arrays import Device, home_of, move, namespace, resolve_device, to_numpy
-from gpuseg.checks import check_image, check_int, check_mask
+from gpuseg.checks import check_image, check_int_or_auto, check_mask
 from gpuseg.clustering import certainty, check_random_state, sizes, squared_distances
 from gpuseg.decomposition import check_n_components
 from gpuseg.descriptors import Descriptors, as_descriptor
 from gpuseg.descriptors.base import valid_pixels
 from gpuseg.descriptors.choice import describe, from_description
+from gpuseg.evidence import Evidence, reach_of
 from gpuseg.grid import Grid
 from gpuseg.misfit import misfit
 from gpuseg.selection import select_operations
 from gpuseg.separability import separability
+from gpuseg.sizes import resolve, wants_sizes
 from gpuseg.stages import Stopwatch, flat_usable, learn, project_points
 
 if TYPE_CHECKING:
@@ -61,6 +63,8 @@ class Segmentation:
         Seconds spent in each stage, in order.
     device : str
         Where it was computed, e.g. "cpu" or "cuda:0".
+    evidence : Evidence, optional
+        Why there are so many patterns, where ``n_patterns="auto"``.
     """
 
     image: Any
@@ -74,6 +78,7 @@ class Segmentation:
     parameters: dict[str, Any]
     timings: dict[str, float]
     device: str
+    evidence: Evidence | None = None
 
     @property
     def grid(self) -> Grid:
@@ -403,10 +408,10 @@ _ARRAYS = ("mean", "components", "explained_variance_ratio", "cluster_centers")
 
 def segment(
     image: Any,
-    n_patterns: int = 2,
+    n_patterns: int | str = 2,
     *,
     descriptor: Any = None,
-    stride: int = 5,
+    stride: int | str = 5,
     n_components: int | float = 5,
     upsampling: bool = True,
     sort_labels_by_pattern_size: bool = True,
@@ -425,13 +430,15 @@ def segment(
     image : (H, W) array_like
         Intensities of any integer, floating or boolean type, at least one patch large. Gain and offset do
         not matter. NaN and infinite pixels are left out. NumPy, CuPy, torch, dask and whatever speaks DLPack.
-    n_patterns : int
-        Number of patterns to find, from 1 to the number of grid points.
+    n_patterns : int or "auto"
+        Number of patterns to find, from 1 to the number of grid points. "auto" is the largest number up to 8
+        of which every two are apart and each fills a region; 1 is possible. See `Segmentation.evidence`.
     descriptor : descriptor, str, or list of them, optional
         What is scored; None is ``LocalCorrelationMap()``. A name of the paper such as
-        "local-correlation-map" or "power-spectrum" works too. Several are fused, each with equal weight.
-    stride : int
-        Distance of grid points in pixels.
+        "local-correlation-map" or "power-spectrum" works too. Several are fused, each with equal weight. Its
+        radii may be "auto": from the lattice period, see `gpuseg.suggest`; 20 where there is no lattice.
+    stride : int or "auto"
+        Distance of grid points in pixels; "auto" is a quarter of the lattice period, at most 5.
     n_components : int or float
         Number of principal components, or the fraction of the variance they explain, in (0, 1); the paper
         recommends 0.8 to 0.9.
@@ -481,10 +488,10 @@ def segment(
 
 def segment_together(
     images: Sequence[Any],
-    n_patterns: int,
+    n_patterns: int | str,
     *,
     descriptor: Any,
-    stride: int,
+    stride: int | str,
     n_components: int | float,
     upsampling: bool,
     sort_labels_by_pattern_size: bool,
@@ -499,7 +506,7 @@ def segment_together(
     images : sequence of (H, W) array_like
         At least one.
     n_patterns, descriptor, stride, n_components, upsampling, sort_labels_by_pattern_size, random_state
-        As in `segment`.
+        As in `segment`; sizes that are "auto" are those of the first image.
     device : {"auto", "cpu", "cuda", "cuda:i"}
     masks : sequence of (H, W) array_like of bool or None
         One per image.
@@ -514,18 +521,24 @@ def segment_together(
     TypeError, ValueError, gpuseg.DeviceError
         As `segment`.
     """
-    n_patterns = check_int(n_patterns, "n_patterns", 1)
-    stride = check_int(stride, "stride", 1)
+    n_patterns = check_int_or_auto(n_patterns, "n_patterns", 1)
+    stride = check_int_or_auto(stride, "stride", 1)
     check_n_components(n_components, 1, 1)
     seeds = check_random_state(random_state)
     descriptor = as_descriptor(descriptor)
     inputs = [_check_input(image, mask, device) for image, mask in zip(images, masks, strict=True)]
     where = inputs[0][2]
     clock = Stopwatch(where)
+    step: Any = stride
+    sizes = None
+    if wants_sizes(descriptor, stride):
+        with where.current, clock("sizes"):
+            image, valid = (None if each is None else move(each, where) for each in inputs[0][:2])
+            descriptor, step, sizes = resolve(descriptor, stride, image, valid)
     parameters = {
         "n_patterns": n_patterns,
         "descriptor": describe(descriptor),
-        "stride": stride,
+        "stride": step,
         "n_components": n_components.item() if isinstance(n_components, np.generic) else n_components,
         "upsampling": bool(upsampling),
         "sort_labels_by_pattern_size": bool(sort_labels_by_pattern_size),
@@ -535,14 +548,19 @@ def segment_together(
         with clock("descriptors"):
             described, learnt = [], descriptor
             for image, valid, _ in inputs:  # what is learnt from the first image holds for all
-                described.append(_describe(learnt, image, stride, valid, where))
+                described.append(_describe(learnt, image, step, valid, where))
                 learnt = described[-1].descriptor or learnt
-        pca, components, centers, typical = learn(
-            described, n_patterns, n_components, sort_labels_by_pattern_size, seeds, clock
+        pca, components, centers, typical, evidence = learn(
+            described, n_patterns, n_components, sort_labels_by_pattern_size, seeds, clock, reach_of(learnt)
         )
+        parameters["n_patterns"] = len(centers)
+        if sizes is not None:
+            parameters["lattice_period"] = sizes.lattice_period
+        if evidence is not None:
+            parameters["evidence"] = asdict(evidence)
         model = SegmentationModel(
             descriptor=learnt,
-            stride=stride,
+            stride=step,
             mean=to_numpy(pca.mean_),
             components=to_numpy(pca.components_),
             explained_variance_ratio=to_numpy(pca.explained_variance_ratio_),
@@ -551,7 +569,7 @@ def segment_together(
             **typical,
         )
         return [
-            _label(model, image, valid, each, projected, clock, dict(parameters))
+            _label(model, image, valid, each, projected, clock, dict(parameters), evidence)
             for (image, valid, _), each, projected in zip(inputs, described, components, strict=True)
         ]
 
@@ -574,6 +592,7 @@ def _label(
     components: Any,
     clock: Stopwatch,
     parameters: dict[str, Any],
+    evidence: Evidence | None = None,
 ) -> Segmentation:
     """Give every grid point and pixel its pattern."""
     where, home, grid = clock.device, home_of(image), descriptors.grid
@@ -610,4 +629,5 @@ def _label(
         parameters=parameters,
         timings=clock.seconds,
         device=str(where),
+        evidence=evidence,
     )

@@ -17,9 +17,9 @@ class Segmenter(BaseEstimator):
 
     Parameters
     ----------
-    n_patterns : int
+    n_patterns : int or "auto"
     descriptor : descriptor, str, or list of them, optional
-    stride : int
+    stride : int or "auto"
     n_components : int or float
     upsampling : bool
     sort_labels_by_pattern_size : bool
@@ -37,10 +37,10 @@ class Segmenter(BaseEstimator):
 
     def __init__(
         self,
-        n_patterns: int = 2,
+        n_patterns: int | str = 2,
         *,
         descriptor: Any = None,
-        stride: int = 5,
+        stride: int | str = 5,
         n_components: int | float = 5,
         upsampling: bool = True,
         sort_labels_by_pattern_size: bool = True,

@@ -188,12 +188,12 @@ def mask_at(mask: Any, index: int) -> Any:
 
 def iterate_series(
     frames: Any,
-    n_patterns: int = 2,
+    n_patterns: int | str = 2,
     *,
     fit_frames: int | Sequence[int] = 1,
     n_operations: int | None = None,
     descriptor: Any = None,
-    stride: int = 5,
+    stride: int | str = 5,
     n_components: int | float = 5,
     upsampling: bool = True,
     sort_labels_by_pattern_size: bool = True,
@@ -272,12 +272,12 @@ def iterate_series(
 
 def segment_series(
     frames: Any,
-    n_patterns: int = 2,
+    n_patterns: int | str = 2,
     *,
     fit_frames: int | Sequence[int] = 1,
     n_operations: int | None = None,
     descriptor: Any = None,
-    stride: int = 5,
+    stride: int | str = 5,
     n_components: int | float = 5,
     upsampling: bool = True,
     sort_labels_by_pattern_size: bool = True,
@@ -301,8 +301,8 @@ def segment_series(
     frames : path, (T, H, W) array, list or iterator of (H, W) arrays
         A path is a folder of images, a TIFF stack, .npy, .npz, .zarr (where zarr is installed) or another
         file of `gpuseg.io`.
-    n_patterns : int
-        Number of patterns.
+    n_patterns : int or "auto"
+        Number of patterns; "auto" finds it in the frames that are learnt from.
     fit_frames : int or sequence of int
         How many frames to learn from, the first ones that are not dead, or which; their descriptors are
         pooled.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,12 +11,16 @@ from typing import Any
 import numpy as np
 
 from gpuseg.arrays import Device, namespace, to_numpy
+from gpuseg.checks import AUTO
 from gpuseg.clustering import KMeans, certainty, sizes, squared_distances
 from gpuseg.decomposition import PCA, project
 from gpuseg.descriptors import Descriptors
+from gpuseg.evidence import Evidence, find_n_patterns
 from gpuseg.misfit import typical_misfit
 
 __all__ = ["Stopwatch", "flat_usable", "joined", "learn", "project_points"]
+
+log = logging.getLogger("gpuseg")
 
 
 class Stopwatch:
@@ -41,22 +46,25 @@ class Stopwatch:
 
 def learn(
     described: list[Descriptors],
-    n_patterns: int,
+    n_patterns: Any,
     n_components: int | float,
     sort_labels_by_pattern_size: bool,
     seeds: np.random.RandomState,
     clock: Stopwatch,
-) -> tuple[PCA, list[Any], np.ndarray, dict[str, float]]:
+    reach: float,
+) -> tuple[PCA, list[Any], np.ndarray, dict[str, float], Evidence | None]:
     """Learn components and patterns from the descriptors of one or more images, pooled.
 
     Parameters
     ----------
     described : list of Descriptors
-    n_patterns : int
+    n_patterns : int or "auto"
     n_components : int or float
     sort_labels_by_pattern_size : bool
     seeds : numpy.random.RandomState
     clock : Stopwatch
+    reach : float
+        How far in pixels the descriptor of a grid point looks.
 
     Returns
     -------
@@ -67,6 +75,8 @@ def learn(
         In the order of the labels.
     typical : dict
         ``typical_certainty`` and ``typical_misfit`` of the usable grid points.
+    evidence : Evidence or None
+        For the number of patterns, where it was "auto".
 
     Raises
     ------
@@ -74,7 +84,8 @@ def learn(
         If there are fewer usable grid points than patterns.
     """
     samples = joined([each.samples() for each in described])
-    if n_patterns > samples.shape[0]:
+    evidence = None
+    if n_patterns != AUTO and n_patterns > samples.shape[0]:
         raise ValueError(
             f"`n_patterns` is {n_patterns}; at most the number of usable grid points, "
             f"{samples.shape[0]}, is needed; a smaller `stride` gives more"
@@ -82,6 +93,11 @@ def learn(
     with clock("decomposition"):
         pca = PCA(n_components).fit(samples)
         components = [project_points(each, pca.mean_, pca.components_) for each in described]
+    if n_patterns == AUTO:
+        with clock("number of patterns"):
+            evidence = find_n_patterns(components, described, reach)
+            n_patterns = evidence.n_patterns
+            log.info("%s", evidence.reason)
     with clock("clustering"):
         complete = samples.shape[0] == sum(each.grid.size for each in described)
         pairs = zip(components, described, strict=True)
@@ -98,7 +114,7 @@ def learn(
         }
         if sort_labels_by_pattern_size:
             centers = centers[np.argsort(sizes(kmeans.labels_, n_patterns), kind="stable")]
-    return pca, components, centers, typical
+    return pca, components, centers, typical, evidence
 
 
 def joined(parts: list[Any]) -> Any:

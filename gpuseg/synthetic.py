@@ -6,7 +6,8 @@ An image is built in small steps, each of which can be used alone::
     phases = [hexagonal(14).rotated(angle) for angle in (0, 12, 24, 36, 48)]  # what each grain is made of
     scene = image_of_grains(labels, phases, counts=3, random_state=0)       # .image, .truth
 
-or in one call: `bicrystal`, `polycrystal`, `three_phases`, `precipitates`, `film_in_vacuum`.
+or in one call: `bicrystal`, `twin_bands`, `polycrystal`, `three_phases`, `amorphous_inclusion`,
+`precipitates`, `film_in_vacuum`.
 
 Positions, vectors and shifts are (row, col) in pixels, (0, 0) the centre of the first pixel. Angles are in
 degrees, counter-clockwise from the column axis as one sees the image (rows run downwards). The same
@@ -1132,6 +1133,95 @@ def three_phases(
     imaging = {"min_distance": 0.6 * period, "description": _join("three phases", grains), **imaging}
     labels = label_bands(shape, 3, angle=80)
     return image_of_grains(labels, grains, counts=counts, random_state=random_state, **imaging)
+
+
+def twin_bands(
+    shape: tuple[int, int] = (512, 512),
+    *,
+    width: float = 90.0,
+    period: float = 14.0,
+    boundary_angle: float = 30.0,
+    counts: float | None = 20.0,
+    random_state: RandomState = None,
+    **imaging: Any,
+) -> SyntheticImage:
+    """Parallel bands of an fcc crystal along [110] and of its (111) twin, in turn.
+
+    Every second band is the same crystal; bands meet without regard to their planes of columns.
+
+    Parameters
+    ----------
+    shape : (H, W), default (512, 512)
+        In pixels.
+    width : float, default 90
+        Of a band in pixels, above 0; where the first one begins is random.
+    period : float, default 14
+        Shortest lattice vector along the cube's face diagonal in pixels; that of the lattice is 0.87 of it.
+    boundary_angle : float, default 30
+        Direction of the twin planes in degrees.
+    counts : float or None, default 20
+        Mean counts per pixel; None for no noise.
+    random_state : int, Generator or None
+        Same number, same image.
+    **imaging
+        More of the options of `image_of_grains`.
+
+    Returns
+    -------
+    SyntheticImage
+        With truth 0 and 1 in turn.
+    """
+    width = _number("width", width, above=0)
+    place, rest = np.random.default_rng(random_state).spawn(2)
+    along = _distance_along(_shape(shape), boundary_angle - 90) + 2 * width * place.random()
+    labels = (np.floor(along / width) % 2).astype(np.int32)
+    crystal = centred(period, math.sqrt(2) * period, name="fcc")
+    to_plane = math.degrees(math.atan(math.sqrt(2)))  # from the face diagonal to the trace of (111)
+    grains = [crystal.rotated(boundary_angle - to_plane), crystal.rotated(boundary_angle + to_plane)]
+    imaging = {"min_distance": 0.5 * period, "description": _join("twin bands", grains), **imaging}
+    return image_of_grains(labels, grains, counts=counts, random_state=rest, **imaging)
+
+
+def amorphous_inclusion(
+    shape: tuple[int, int] = (512, 512),
+    *,
+    period: float = 14.0,
+    counts: float | None = 20.0,
+    random_state: RandomState = None,
+    **imaging: Any,
+) -> SyntheticImage:
+    """A hexagonal and a square crystal side by side, and an amorphous disc on their boundary.
+
+    Parameters
+    ----------
+    shape : (H, W), default (512, 512)
+        In pixels.
+    period : float, default 14
+        Lattice parameter of both crystals in pixels; the disc has the density of the hexagonal one.
+    counts : float or None, default 20
+        Mean counts per pixel; None for no noise.
+    random_state : int, Generator or None
+        Same number, same image.
+    **imaging
+        More of the options of `image_of_grains`.
+
+    Returns
+    -------
+    SyntheticImage
+        With truth 0 on the left, 1 on the right and 2 in the disc, whose radius is 0.22 of the shorter side.
+    """
+    shape = _shape(shape)
+    places, rest = np.random.default_rng(random_state).spawn(2)
+    labels = label_halves(shape, angle=80, offset=0.08 * min(shape) * (places.random() - 0.5))
+    center = (0.5 + 0.1 * (places.random(2) - 0.5)) * shape
+    labels = np.where(label_discs(shape, [center], 0.22 * min(shape)) > 0, 2, labels).astype(np.int32)
+    phases: list[Phase] = [hexagonal(period).rotated(10), square(period).rotated(-5), Amorphous(period)]
+    imaging = {
+        "min_distance": 0.6 * period,
+        "description": _join("amorphous inclusion", phases),
+        **imaging,
+    }
+    return image_of_grains(labels, phases, counts=counts, random_state=rest, **imaging)
 
 
 def precipitates(

@@ -159,7 +159,7 @@ def test_result_is_not_overwritten_and_not_computed(image, calls, capsys):
     (["a.tif", "--bin", "0"], "`bin` is 0; 1 to 50 is wanted"),
     (["a.tif", "--mask", "small.png"], "`mask` 'small.png' has shape (4, 5), the image (60, 50)"),
     (["a.tif", "--mask", "no.png"], "'no.png' does not exist"),
-    (["a.tif", "-n", "two"], "'two' is not a valid integer. (see gpuseg segment --help)"),
+    (["a.tif", "-n", "two"], "'two': a whole number, or auto to have it chosen, is wanted (see gpuseg segment --help)"),
     (["a.tif", "--patch-radius", "1,2,3"], "'1,2,3' is not a radius"),
     (["a.tif", "--n-components", "many"], "'many': a number such as 5"),
     (["a.tif", "--strid", "3"], "No such option"),

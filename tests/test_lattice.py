@@ -173,3 +173,13 @@ def test_bad_images_and_masks_are_refused():
         lattice.lattice_period(np.ones((8, 8), complex))
     with pytest.raises(ValueError, match=r"`mask` has shape \(8, 9\)"):
         lattice.lattice_period(np.ones((8, 8)), np.ones((8, 9), bool))
+
+
+def test_an_emulated_gpu_finds_the_same(emulated_cuda):
+    image = crystal(synthetic.hexagonal(9).rotated(4), side=72)
+    image[10:20, 30:44] = np.nan
+    wanted = lattice.autocorrelation(image)
+    found = lattice.autocorrelation(emulated_cuda().asarray(image))
+    assert type(found.values) is np.ndarray
+    np.testing.assert_allclose(found.values, wanted.values, atol=1e-5)
+    assert lattice.lattice_period(found) == pytest.approx(lattice.lattice_period(wanted), rel=1e-4)

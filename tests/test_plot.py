@@ -47,6 +47,7 @@ def made_segmentation(upsampling=True):
         parameters={"stride": 5, "n_components": np.int64(2), "nothing": float("nan")},
         timings={"descriptors": 0.01, "total": 0.02},
         device="cpu",
+        evidence=None,
         model=SimpleNamespace(save=lambda path: np.savez(path, centers=np.eye(2))),
     )
 

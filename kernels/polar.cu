@@ -93,23 +93,16 @@ extern "C" __global__ void __launch_bounds__(BLOCK) spline_coefficients(
   out[here] = sum;
 }
 
-// Copies the coefficients around a tile, less their mean, which rounding then leaves alone; true if none is NaN.
+// Copies the coefficients around a tile; true if none is NaN.
 template <class T>
 __device__ bool copy_region(const Coefficients& coefficients, const Plan<T>& plan, int row, int col, T* region) {
   const int pitch = plan.pitch(), size = plan.depth() * pitch;
-  float sum = 0.0f, count = 0.0f;
+  bool unknown = false;
   for (int k = threadIdx.x; k < size; k += BLOCK) {
-    const float value = coefficients.at(row + k / pitch, col + k % pitch);
-    if (!isnan(value)) {
-      sum += value;
-      count += 1.0f;
-    }
+    region[k] = coefficients.at(row + k / pitch, col + k % pitch);
+    unknown |= isnan(region[k]);
   }
-  sum = block_sum(sum);
-  count = block_sum(count);
-  const float level = count > 0.0f ? sum / count : 0.0f;
-  for (int k = threadIdx.x; k < size; k += BLOCK) region[k] = coefficients.at(row + k / pitch, col + k % pitch) - level;
-  return count == (float)size;
+  return !__syncthreads_or(unknown);
 }
 
 // About the mean of a patch, from the pixels at some of its samples: what the sums are taken about.
@@ -329,13 +322,11 @@ __device__ void score_tiles(
     const int row = tile / across * rows, col = tile % across * COLS;
     int* state = states + row / coarse * across + tile % across;
     if (!complete_only && *state != (sizeof(T) == sizeof(float) ? MASKED : CAREFUL)) continue;
-    __syncthreads();  // the last tile is done with
     const bool complete = copy_region(coefficients, plan, row - plan.reach, col - plan.reach, region);
     if (complete_only && !complete) {
       if (threadIdx.x == 0) *state = MASKED;
       continue;
     }
-    __syncthreads();
     if (threadIdx.x < pixels) level[threadIdx.x] = level_of_patch(plan, region, threadIdx.x);
     const Scores scores{out, coefficients.height, coefficients.width, row, col};
     bool redo;

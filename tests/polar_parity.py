@@ -119,7 +119,7 @@ def corner_cases():
     few[3:9, 5:12] = few[17:25, 40:48] = few[20, 70] = True
     flat = np.where((row // 13 + col // 17) % 2, noise, 0.25)
     corners = 3e-5 * noise + ((row % 19 > 14) & (col % 19 > 14))
-    large = rng.normal(size=(64, 95))
+    large, wide = rng.normal(size=(64, 95)), rng.normal(size=(72, 112))
     every = (Rotation(90.0), Rotation(120.0), Reflection(18.0), *GLIDES[:2])
     return {
         "turns": by_hand(noise, 5, TURNS),
@@ -156,6 +156,9 @@ def corner_cases():
         "high level": by_hand(np.round(30000 + 20 * noise).astype(np.uint16), 3, every),
         "two values": by_hand(noise > 0, 3, every),
         "a perfect lattice": by_hand(np.cos(row * np.pi / 4) + np.cos(col * np.pi / 4), 5, every),
+        "a thousand sums of sums": by_hand(
+            wide, 20, [GlideReflection(0.0, 0.5), GlideReflection(90.0, 0.5)], every=5
+        ),
         "radius 20": by_hand(large, 20, TURNS, every=7),
         "radius 20 beyond shared memory": by_hand(
             large, 20, [PLANES[1], GlideReflection(90.0, 30.0)], every=7

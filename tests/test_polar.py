@@ -420,7 +420,7 @@ def test_radius_20_fits_into_shared_memory(emulated_cuda, monkeypatch):
 
     def spy(name, function, options, grid, *args, shared=0):
         if function in KERNELS:
-            assert shared <= cuda.SHARED_BYTES - cuda.STATIC_BYTES
+            assert shared <= cuda.SHARED_BYTES
             fits.append(args[15])
         launch(name, function, options, grid, *args, shared=shared)
 

@@ -32,9 +32,6 @@ SHARED_BYTES = 48 << 10
 POLAR_TILE = {"float32": (8, 32), "float64": (4, 32)}
 """Pixels of a tile of polar patches (rows, columns), by the type of its sums; Tile in kernels/polar.cu."""
 
-STATIC_BYTES = 64
-"""Shared memory that `block_sum` of kernels/common.cuh takes, and some."""
-
 SCRATCH_BYTES = 64 << 20
 """Memory for the sums of the polar patches: it limits the number of blocks."""
 
@@ -435,7 +432,7 @@ def _polar_pass(
     values = (most + 1) * rows * cols
     region = (rows + 2 * plan.reach) * (cols + 2 * plan.reach)
     size = np.dtype(dtype).itemsize
-    fits = size * (values + region) + STATIC_BYTES <= SHARED_BYTES
+    fits = size * (values + region) <= SHARED_BYTES
     scratch_size = 2 * n_sums * len(plan.kinds) * BLOCK + (0 if fits else region + region % 2)
     tiles = -(-scores.shape[1] // rows) * -(-scores.shape[2] // cols)
     blocks = min(tiles, max(1, SCRATCH_BYTES // (size * scratch_size)))

@@ -341,7 +341,7 @@ def test_given_glides_are_not_looked_for():
 
 BAD = [
     (RotationalSymmetry(0), "`radius` is 0"),
-    (RotationalSymmetry("20"), "`radius`"),
+    (RotationalSymmetry("20"), "`radius` is '20'; a whole number of pixels is needed, or 'auto'"),
     (RotationalSymmetry(6.5), "`radius`"),
     (RotationalSymmetry(6, ()), r"`angles` is \(\)"),
     (RotationalSymmetry(6, (90, 450)), "holds one twice"),
@@ -390,3 +390,23 @@ def test_operations_print_readably():
 def test_dead_images_are_refused(image):
     with pytest.raises(ValueError, match="`image`"):
         NEW[0].transform(image, device="cpu")
+
+
+def test_glides_are_found_for_fused_descriptors_too():
+    image = crystal(synthetic.pg_crystal(16, 12))
+    fused = gpuseg.Fusion((ReflectionSymmetry(16, 4), GlideReflectionSymmetry(16, 4)))
+    found = fused.transform(image, device="cpu")
+    assert found.descriptor.descriptors[1] == GlideReflectionSymmetry(16, 4).found_in(image)
+    assert found.operations == found.descriptor.operations()
+    np.testing.assert_array_equal(found.descriptor.transform(image, device="cpu").values, found.values)
+    assert fused.grid(image.shape, 5) == found.grid
+
+
+def test_sizes_may_be_found_in_the_image(grains):
+    descriptor = [RotationalSymmetry("auto", pooling_radius="auto"), GlideReflectionSymmetry("auto", 2)]
+    found = gpuseg.segment(grains.image, descriptor=descriptor, random_state=0, device="cpu").model.descriptor
+    rotation, glide = found.descriptors
+    period = gpuseg.suggest(grains.image, device="cpu").lattice_period
+    assert rotation.radius == glide.radius == round(1.25 * period)
+    assert rotation.pooling_radius == round(period)
+    assert 6 <= glide.glides[0] <= 6.5  # half the period of one grain, of the other, or between

@@ -94,6 +94,28 @@ class Fusion:
                 )
         return grids[0]
 
+    def found_in(self, image: Any, mask: Any = None) -> Fusion:
+        """The same with what its descriptors look for in an image, such as the lengths of glides.
+
+        Parameters
+        ----------
+        image : (H, W) array_like
+        mask : (H, W) array_like of bool, optional
+
+        Returns
+        -------
+        Fusion
+            This very one if none of them looks for anything.
+        """
+        looking = [hasattr(each, "found_in") for each in self._checked()]
+        if not any(looking):
+            return self
+        found = (
+            each.found_in(image, mask) if looks else each
+            for each, looks in zip(self.descriptors, looking, strict=True)
+        )
+        return replace(self, descriptors=tuple(found))
+
     def transform(self, image: Any, stride: int = 5, mask: Any = None, device: Any = "auto") -> Descriptors:
         """All values at every grid point.
 
@@ -119,7 +141,8 @@ class Fusion:
         """
         image = check_image(image)
         mask = check_mask(mask, image.shape)
-        operations = self.operations()
+        found = self.found_in(image, mask)
+        operations = found.operations()
         grid = self.grid(image.shape, check_int(stride, "stride", 1))
         where = resolve_device(device, image)
         with where.current:
@@ -128,13 +151,13 @@ class Fusion:
             xp = namespace(there)
             values = xp.empty((len(operations), *grid.shape), dtype=xp.float32)
             weights, begin = [], 0
-            for k, descriptor in enumerate(self.descriptors):
+            for k, descriptor in enumerate(found.descriptors):
                 block = descriptor.transform(there, stride, hidden, where)
                 weights.append(_weight(block) if self.weights is None else float(self.weights[k]))
                 end = begin + len(block.operations)
                 values[begin:end] = block.values * np.float32(weights[k])
                 begin = end
-        learnt = replace(self, weights=tuple(weights))
+        learnt = replace(found, weights=tuple(weights))
         return Descriptors(values, operations, grid, block.usable, learnt).on(home_of(image))
 
     def _checked(self) -> tuple[Any, ...]:

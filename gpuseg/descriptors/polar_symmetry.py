@@ -70,9 +70,10 @@ class PolarSymmetry:
         Grid
         """
         radius, pooling, _, border = self._checked()
-        # the splines of the outermost samples reach further than the patch
-        further = _plan(radius, self.scored(), self._sectors()).reach - radius
-        reach = pooling[0] + further, pooling[1] + further
+        reach = pooling
+        if border == "valid":  # the splines of the outermost samples reach further than the patch
+            further = _plan(radius, self.scored(), self._sectors()).reach - radius
+            reach = pooling[0] + further, pooling[1] + further
         return place_grid(image_shape, stride, (radius, radius), border, "radius", reach)
 
     def keeping(self, indices: Sequence[int]) -> Any:
@@ -151,6 +152,8 @@ class PolarSymmetry:
     def _checked(self) -> tuple[int, tuple[int, int], int, str]:
         """Radius, pooling radius, `n_max` and border."""
         given: Any = self
+        if isinstance(given.radius, str):
+            check_radius(given.radius, "radius")  # says what "auto" needs
         pooling = check_radius(given.pooling_radius, "pooling_radius")
         window = (2 * pooling[0] + 1) * (2 * pooling[1] + 1)
         return (

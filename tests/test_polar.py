@@ -488,6 +488,28 @@ def test_pooling_reads_each_score_a_side_at_a_time(emulated_cuda):
     assert cupy.launches == {"pool_down": 1, "pool_across": 1}
 
 
+# --- the whole descriptor --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "descriptor",
+    [
+        gpuseg.RotationalSymmetry(5, pooling_radius=4),
+        gpuseg.ReflectionSymmetry(5, 4, pooling_radius=(2, 6), n_max=3),
+        gpuseg.GlideReflectionSymmetry(5, 2, (3, 4.5), pooling_radius=3),
+    ],
+)
+def test_descriptors_on_both_devices(emulated_cuda, descriptor):
+    cupy = emulated_cuda()
+    image = ndimage.gaussian_filter(np.random.default_rng(6).normal(size=(45, 90)), 1.5)
+    image[20:24, 10:40] = np.nan
+    got, wanted = (descriptor.transform(image, 3, device=device) for device in ("cuda", "cpu"))
+    assert got.operations == wanted.operations
+    np.testing.assert_array_equal(got.usable, wanted.usable)
+    np.testing.assert_allclose(got.values, wanted.values, atol=TOLERANCE["score", "twins"])
+    assert all(cupy.launches[kernel] for kernel in (*KERNELS, "pool_down", "pool_across"))
+
+
 # --- under the sanitizers --------------------------------------------------------------------------------
 
 

@@ -313,6 +313,8 @@ def test_number_of_patterns_in_real_images(file, bin_factor, wanted, sizes):
         pytest.skip(f"the real images are not part of the package ({file} not found)")
     if path.suffix in (".ser", ".emd", ".dm3"):
         pytest.importorskip("rsciio")
+    if path.suffix == ".emd":
+        pytest.importorskip("h5py")
     image = gpuseg.io.read_image(path).binned(bin_factor).data
     assert gpuseg.segment(image, "auto", **sizes, **HERE).n_patterns == wanted
 

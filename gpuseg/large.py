@@ -21,7 +21,7 @@ SHARE = 0.5
 
 # Fitted to the peak memory of `segment` on the CPU: scores and what is made of them; the image and labels;
 # a grid point with its clustering, and each component of it.
-BYTES_PER_SCORE, BYTES_PER_PIXEL, BYTES_PER_POINT, BYTES_PER_COMPONENT = 7, 24, 24, 12
+BYTES_PER_SCORE, BYTES_PER_PIXEL, BYTES_PER_POINT, BYTES_PER_COMPONENT = 7, 16, 20, 8
 
 BYTES_PER_SCORE_ON_GPU = 16
 """Scores, and beside them twice as many while what is missing is filled in."""

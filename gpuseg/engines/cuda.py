@@ -18,7 +18,7 @@ import numpy as np
 from gpuseg import arrays
 from gpuseg.constants import FLAT_VARIANCE
 from gpuseg.grid import Grid
-from gpuseg.polar import PolarPlan, SPLINE_ROWS
+from gpuseg.polar import SPLINE_ROWS, PolarPlan
 
 BLOCK = 256
 """Threads of every block; BLOCK in kernels/common.cuh."""

@@ -122,7 +122,17 @@ class BandedDescriptors:
         raise ValueError(self._too_large("maps"))
 
     def samples(self) -> NoReturn:
-        """Not there: see `bands`."""
+        """Not there: see `bands`.
+
+        Returns
+        -------
+        never
+
+        Raises
+        ------
+        ValueError
+            Always.
+        """
         raise ValueError(self._too_large("samples"))
 
     def on(self, device: Device) -> BandedDescriptors:
@@ -180,7 +190,7 @@ def plan_memory(
         If `max_memory` is no size, or too small for a single row of grid points.
     """
     given, where = None if max_memory is None else check_memory(max_memory), resolve_device(device)
-    if not (hasattr(descriptor, "operations") and hasattr(descriptor, "grid")):
+    if not _can(descriptor, "operations", "grid"):
         return None
     budget = int(SHARE * free_memory(where)) if given is None else given
     n_operations = len(descriptor.operations())
@@ -196,7 +206,7 @@ def plan_memory(
         beside = descriptor.working_bytes(band) if hasattr(descriptor, "working_bytes") else 0
         return fixed + per_score * n_operations * band.size + beside
 
-    if expected(height) <= budget or not _in_bands(descriptor):
+    if expected(height) <= budget or not _can(descriptor, "scorer"):
         if expected(height) > budget and given is not None:
             raise TypeError(
                 f"`max_memory` is {_megabytes(given)}, {_megabytes(expected(height))} are needed, and "
@@ -212,9 +222,12 @@ def plan_memory(
     return MemoryPlan(grid, max(rows, 1), expected(max(rows, 1)), budget)
 
 
-def _in_bands(descriptor: Any) -> bool:
+def _can(descriptor: Any, *methods: str) -> bool:
+    """Whether a descriptor has these methods, and all that it is made of."""
     parts = getattr(descriptor, "descriptors", ()) or (getattr(descriptor, "descriptor", None),)
-    return hasattr(descriptor, "scorer") and all(part is None or _in_bands(part) for part in parts)
+    return all(hasattr(descriptor, name) for name in methods) and all(
+        part is None or _can(part, *methods) for part in parts
+    )
 
 
 def _most(expected: Callable[[int], int], height: int, budget: int) -> int:
@@ -234,9 +247,10 @@ def describe_image(
     Parameters
     ----------
     descriptor : descriptor
-    image, mask : array
+    image : (H, W) array
         Checked.
     stride : int
+    mask : (H, W) bool array or None
     where : Device
     plan : MemoryPlan or None
         None is all of them at once.

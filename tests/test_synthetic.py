@@ -182,7 +182,7 @@ def test_columns_are_summed_exactly(rows, cols, number, sigma, seed):
 def test_rendering_in_chunks_changes_nothing(monkeypatch):
     positions = np.random.default_rng(0).uniform(0, 60, (50, 2))
     whole = synthetic.gaussian_columns((60, 60), positions, sigma=2)
-    monkeypatch.setattr(synthetic, "CHUNK", 1000)
+    monkeypatch.setattr(synthetic.columns, "CHUNK", 1000)
     np.testing.assert_allclose(
         synthetic.gaussian_columns((60, 60), positions, sigma=2), whole, rtol=0, atol=1e-6
     )

@@ -20,8 +20,8 @@ class BoundaryMovie:
     """A series of images of two grains whose boundary moves; frames are made when asked for.
 
     ``movie[i]`` is frame i as a `SyntheticImage`, always the same one; iterating gives all of them, with one
-    in memory at a time. The crystals stand still: a grain grows by columns of its own lattice. `boundary_movie`
-    makes one of hexagonal grains.
+    in memory at a time. The crystals stand still: a grain grows by columns of its own lattice.
+    `boundary_movie` makes one of hexagonal grains.
 
     Parameters
     ----------

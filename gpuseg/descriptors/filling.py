@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gpuseg.arrays import home_of, namespace, to_numpy
-from gpuseg.descriptors.base import Ready, usable_points
+from gpuseg.descriptors.base import Ready, check_scored, usable_points
 from gpuseg.engines import engine_for
 from gpuseg.grid import Grid
 
@@ -62,6 +62,8 @@ def filled(
             wanted[: inner[0] - begin, :] = False
             wanted[inner[1] - begin :, :] = False
             outside = begin > 0, end < height
+            if wide == grid:
+                check_scored(values)
             further = _further(values, opposite, wanted, known, outside) if any(outside) else 0
             if further == 0:
                 break

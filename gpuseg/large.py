@@ -19,12 +19,13 @@ log = logging.getLogger("gpuseg")
 SHARE = 0.5
 """Of the free memory is used where `max_memory` does not say how much."""
 
-# Fitted to the peak memory of `segment` on the CPU: scores and what is made of them; the image and labels;
-# a grid point with its clustering, and each component of it.
-BYTES_PER_SCORE, BYTES_PER_PIXEL, BYTES_PER_POINT, BYTES_PER_COMPONENT = 7, 16, 20, 8
+# Fitted to the peak memory of `segment` on the CPU: the image and labels; a grid point with its clustering,
+# and each component of it.
+BYTES_PER_PIXEL, BYTES_PER_POINT, BYTES_PER_COMPONENT = 16, 20, 8
 
-BYTES_PER_SCORE_ON_GPU = 16
-"""Scores, and beside them twice as many while what is missing is filled in."""
+BYTES_PER_SCORE, BYTES_PER_SCORE_OF_BAND, BYTES_PER_SCORE_ON_GPU = 8, 12, 16
+"""Scores, and a copy without the grid points that are masked; in a band also rows around it from which
+missing scores are filled in; on a GPU they are filled in into copies."""
 
 MANY_COMPONENTS = 20
 """Where `n_components` is a share of the variance, so many are reckoned with."""
@@ -199,9 +200,10 @@ def plan_memory(
     pixels, height = image_shape[0] * image_shape[1], grid.shape[0]
     fixed = BYTES_PER_PIXEL * pixels + (BYTES_PER_POINT + BYTES_PER_COMPONENT * k) * grid.size
 
-    per_score = BYTES_PER_SCORE if where.kind == "cpu" else BYTES_PER_SCORE_ON_GPU
-
     def expected(rows: int) -> int:
+        per_score = BYTES_PER_SCORE if rows == height else BYTES_PER_SCORE_OF_BAND
+        if where.kind != "cpu":
+            per_score = BYTES_PER_SCORE_ON_GPU
         band = grid.band(0, rows)
         beside = descriptor.working_bytes(band) if hasattr(descriptor, "working_bytes") else 0
         return fixed + per_score * n_operations * band.size + beside

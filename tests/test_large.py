@@ -3,6 +3,8 @@
 import dataclasses
 import logging
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -215,6 +217,34 @@ def test_the_plan_keeps_to_the_budget():
     assert "the whole image at once" in str(plan_memory(descriptor, (300, 300), 5, 5, "1GB", "cpu"))
     larger = plan_memory(dataclasses.replace(descriptor, max_num_points=49), (4096, 4096), 1, 5, "2GB", "cpu")
     assert larger.rows > plan_memory(descriptor, (4096, 4096), 1, 5, "2GB", "cpu").rows
+
+
+PEAK = """
+import numpy as np, gpuseg
+
+def memory(name):
+    with open("/proc/self/status") as file:
+        return int(next(line for line in file if line.startswith(name)).split()[1]) * 1024
+
+image = np.random.default_rng(0).normal(size=(800, 800)).astype(np.float32)
+image[300, 300] = np.nan
+options = {"descriptor": gpuseg.LocalCorrelationMap(6, 8, 289), "stride": 1, "random_state": 0, "device": "cpu"}
+for part in (image[:70, :70], image[280:350, 280:350]):  # what is loaded and compiled once
+    gpuseg.segment(part, **options)
+with open("/proc/self/clear_refs", "w") as file:  # loading took more for a moment: forget it
+    file.write("5")
+before = memory("VmRSS")
+found = gpuseg.segment(image, max_memory="150MB", **options)
+assert len(list(found.descriptors.bands())) > 3
+print(memory("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peak memory is told by /proc")
+def test_the_memory_that_is_really_taken():
+    done = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True)
+    whole = 4 * 289 * 800 * 800  # bytes of the scores alone
+    assert int(done.stdout) < (150 + 150) * 2**20 < 0.5 * whole  # the tiles of each core come on top
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,8 @@ def learn(
     """
     samples = joined([each.samples() for each in described])
     evidence = None
+    if samples.shape[0] == 0:
+        raise ValueError("`mask` and finite pixels meet at no grid point; a smaller `stride` may help")
     if n_patterns != AUTO and n_patterns > samples.shape[0]:
         raise ValueError(
             f"`n_patterns` is {n_patterns}; at most the number of usable grid points, "

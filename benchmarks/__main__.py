@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from . import report
 from .cases import CASES, Case, chosen
 from .pystem_client import DEFAULT_FOLDER, Pystem, PystemError
@@ -19,6 +21,7 @@ from .pystem_client import DEFAULT_FOLDER, Pystem, PystemError
 WHOLE_PROCESS = ("cli", "first-call", "import", "memory")
 SERIES = ("series", "series-memory")
 MEMORY = ("memory", "series-memory")
+DEVICES = ("cpu", "cuda")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -31,7 +34,12 @@ def parser() -> argparse.ArgumentParser:
     right.set_defaults(work=accuracy)
     right.add_argument("--shared", type=folder, metavar="FOLDER", help="folder with golden/ and data/")
     right.add_argument("--device", default="cpu", help="where gpuseg works (default: cpu)")
-    _common_options(right)
+    right.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to FILE")
+    _pystem_option(right)
+    roof = works.add_parser("roofline", help="how near each stage comes to the machine's own limits")
+    roof.set_defaults(work=roofline)
+    roof.add_argument("--size", type=positive, default=1024, help="side of the image (default: 1024)")
+    _run_options(roof, rounds=5)
     show = works.add_parser("table", help="Markdown tables of JSON files made by --json")
     show.set_defaults(work=table)
     show.add_argument("files", type=Path, nargs="+", metavar="FILE.json")
@@ -40,8 +48,16 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _common_options(command: argparse.ArgumentParser) -> None:
+def _run_options(command: argparse.ArgumentParser, rounds: int) -> None:
+    command.add_argument(
+        "--rounds", type=positive, default=rounds, help=f"timed rounds after the warm-up (default: {rounds})"
+    )
+    command.add_argument("--device", choices=DEVICES, help="only this device (default: both)")
+    command.add_argument("--quick", action="store_true", help="small pictures, 2 rounds: does it all run?")
     command.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to FILE")
+
+
+def _pystem_option(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--pystem",
         type=Path,
@@ -53,9 +69,6 @@ def _common_options(command: argparse.ArgumentParser) -> None:
 
 def _speed_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--rounds", type=positive, default=7, help="timed rounds after the warm-up (default: 7)"
-    )
-    command.add_argument(
         "--case",
         type=pattern,
         action="append",
@@ -63,9 +76,8 @@ def _speed_options(command: argparse.ArgumentParser) -> None:
         metavar="GLOB",
         help="only these cases; repeatable",
     )
-    command.add_argument("--device", choices=("cpu", "cuda"), help="only this device (default: both)")
-    command.add_argument("--quick", action="store_true", help="small pictures, 2 rounds: does it all run?")
-    _common_options(command)
+    _run_options(command, rounds=7)
+    _pystem_option(command)
 
 
 def positive(text: str) -> int:
@@ -174,10 +186,27 @@ def measure(
 
 def limit(case: Case, size: int, run: dict[str, Any]) -> float:
     """What the machine could do at best in a case of descriptors."""
-    from . import machine
+    from . import contenders, work
 
-    side = 2 * 20 // (5 if case.max_num_points == 100 else 1) + 1
-    return machine.limit_seconds(run["machine"], size, side**2, (size // case.stride) ** 2)
+    descriptor = contenders.descriptor_of(case, "box")
+    shifts = np.array([(t.d_row, t.d_col) for t in descriptor.operations()])
+    copies, rate = run["machine"]["copy_gb_per_s"] * 1e9, run["machine"]["multiply_adds_per_s"]
+    least = work.box_scores(size**2, descriptor.grid((size, size), case.stride).size, shifts, case.stride)
+    return least.seconds(work.Peaks(run["machine"]["cores"], copies, copies, rate))[0]
+
+
+def roofline(options: argparse.Namespace) -> int:
+    """Measure every stage beside what the machine could do."""
+    from . import roofline as stages
+
+    size, rounds = (128, 2) if options.quick else (options.size, options.rounds)
+    results = {**preamble(None), "rounds": rounds, "quick": options.quick, "roofline": []}
+    devices = (options.device,) if options.device else DEVICES
+    for row in stages.measure(devices, size, rounds, options.quick):
+        results["roofline"].append(row)
+        print(stages.line(row), flush=True)
+        keep(results, options.json)
+    return 0
 
 
 def accuracy(options: argparse.Namespace) -> int:

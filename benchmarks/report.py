@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from . import roofline
 from .cases import Goal
 from .timing import Row
 
@@ -70,6 +71,8 @@ def table(results: dict[str, Any]) -> str:
         for row in case.get("rows", []):
             who = f"| {name} | {case['device']} | {row['stage']} | {row['contender']}"
             text.append(f"{who} | {_amount(row)} | {_spread(row)} | {_ratio(row)} |")
+    if results.get("roofline"):
+        text.append(roofline.table(results))
     text += _rightness(results) + _goals(results) + _accuracy(results)
     return "\n".join(text)
 

@@ -17,6 +17,7 @@ import numpy as np
 from . import report
 from .cases import CASES, Case, chosen
 from .pystem_client import DEFAULT_FOLDER, Pystem, PystemError
+from .timing import Contender
 
 WHOLE_PROCESS = ("cli", "first-call", "import", "memory")
 SERIES = ("series", "series-memory")
@@ -155,16 +156,11 @@ def measure(
     if device == "cuda" and not run["device"]["usable"]:
         print(f"  not measured: {run['device']['reason']}")
         return {**found, "not_measured": run["device"]["reason"]}
-    from . import contenders, images, process, series, timing
+    from . import images, timing
 
     scene = images.bicrystal(size, dose=3.0)
     with tempfile.TemporaryDirectory(prefix="gpuseg-bench-") as folder:
-        if case.work in WHOLE_PROCESS:
-            people, baseline = process.contenders(case, scene[0], Path(folder)), None
-        elif case.work in SERIES:
-            people, baseline = series.contenders(case, device, Path(folder), quick), None
-        else:
-            people, baseline = contenders.contenders(case, device, scene, pystem)
+        people, baseline = _people(case, device, scene, pystem, Path(folder), quick)
         unit = "MB" if case.work in MEMORY else "s"
         rows = timing.rows(timing.interleave(people, rounds), baseline, unit)
     found["rows"] = [report.row_to_json(row) for row in rows]
@@ -173,7 +169,7 @@ def measure(
     found["rightness"] = {person.name: person.rightness() for person in people if person.rightness}
     for who, measures in found["rightness"].items():
         print("  " + ", ".join(f"{measure} of {who}: {value:.3g}" for measure, value in measures.items()))
-    if case.work == "descriptors" and case.descriptor == "translations" and device == "cpu":
+    if case.work in ("descriptors", "dense") and case.descriptor == "translations" and device == "cpu":
         found["limit_seconds"] = limit(case, size, run)
         print(f"  the machine's own limit for box: {found['limit_seconds'] * 1000:.2f} ms")
     found["goals"] = (
@@ -182,6 +178,25 @@ def measure(
         else report.goals_to_json(case.goals, rows, found["rightness"].get("gpuseg", {}))
     )
     return found
+
+
+def _people(
+    case: Case, device: str, scene: Any, pystem: Pystem | None, folder: Path, quick: bool
+) -> tuple[list[Contender], str | None]:
+    """Who takes part in a case, and the name of the baseline."""
+    from . import contenders, dense, predict, process, series, zernike
+
+    if case.work in WHOLE_PROCESS:
+        return process.contenders(case, scene[0], folder), None
+    if case.work in SERIES:
+        return series.contenders(case, device, folder, quick), None
+    if case.work == "dense":
+        return dense.contenders(case, device, scene)
+    if case.work == "predict":
+        return predict.contenders(case, device, scene[0].shape[0])
+    if case.work == "zernike":
+        return zernike.contenders(case, device, scene)
+    return contenders.contenders(case, device, scene, pystem)
 
 
 def limit(case: Case, size: int, run: dict[str, Any]) -> float:

@@ -23,6 +23,8 @@ WHOLE_PROCESS = ("cli", "first-call", "import", "memory")
 SERIES = ("series", "series-memory")
 MEMORY = ("memory", "series-memory")
 DEVICES = ("cpu", "cuda")
+RESULTS = Path(__file__).with_name("results")
+PAGE = Path(__file__).with_name("page")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -41,9 +43,23 @@ def parser() -> argparse.ArgumentParser:
     roof.set_defaults(work=roofline)
     roof.add_argument("--size", type=positive, default=1024, help="side of the image (default: 1024)")
     _run_options(roof, rounds=5)
+    curves = works.add_parser("studies", help="time and accuracy against one variable at a time")
+    curves.set_defaults(work=studies)
+    curves.add_argument(
+        "--study", type=study, action="append", default=[], metavar="GLOB", help="only these; repeatable"
+    )
+    _run_options(curves, rounds=3)
     show = works.add_parser("table", help="Markdown tables of JSON files made by --json")
     show.set_defaults(work=table)
-    show.add_argument("files", type=Path, nargs="+", metavar="FILE.json")
+    show.add_argument("files", type=results_file, nargs="+", metavar="FILE.json")
+    one = works.add_parser("report", help="one page with figures from JSON files of any machines")
+    one.set_defaults(work=page)
+    one.add_argument(
+        "files", type=results_file, nargs="*", metavar="FILE.json", help="default: all of benchmarks/results"
+    )
+    one.add_argument(
+        "--out", type=Path, default=PAGE, metavar="FOLDER", help="where report.md and its figures go"
+    )
     names = works.add_parser("list", help="the cases, with what each asks")
     names.set_defaults(work=list_cases)
     return top
@@ -96,6 +112,29 @@ def pattern(text: str) -> str:
     return text
 
 
+def study(text: str) -> str:
+    """A shell pattern that some study matches."""
+    from .studies import STUDIES, chosen
+
+    if not chosen([text]):
+        names = ", ".join(each.name for each in STUDIES)
+        raise argparse.ArgumentTypeError(f"no study is called {text!r}; there are: {names}")
+    return text
+
+
+def results_file(text: str) -> Path:
+    """A file that ``--json`` made."""
+    try:
+        found = json.loads(Path(text).read_text())
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be read as JSON: {error}") from None
+    if not isinstance(found, dict) or not {"machine", "device", "versions"} <= found.keys():
+        raise argparse.ArgumentTypeError(
+            f"{text!r} holds no run; make one: python -m benchmarks --json {text}"
+        )
+    return Path(text)
+
+
 def folder(text: str) -> Path:
     """A folder that is there."""
     if not Path(text).is_dir():
@@ -121,7 +160,7 @@ def preamble(pystem: Pystem | None) -> dict[str, Any]:
     from . import machine
 
     here = machine.describe()
-    if here["load_before"] is not None and here["load_before"] > 0.25 * here["cores"]:
+    if here["load_before"] is not None and here["load_before"] > report.BUSY * here["cores"]:
         print(f"the machine is busy (load {here['load_before']:.2f}): times will be poor", file=sys.stderr)
     return {
         "versions": machine.versions(),
@@ -207,7 +246,7 @@ def limit(case: Case, size: int, run: dict[str, Any]) -> float:
     shifts = np.array([(t.d_row, t.d_col) for t in descriptor.operations()])
     copies, rate = run["machine"]["copy_gb_per_s"] * 1e9, run["machine"]["multiply_adds_per_s"]
     least = work.box_scores(size**2, descriptor.grid((size, size), case.stride).size, shifts, case.stride)
-    return least.seconds(work.Peaks(run["machine"]["cores"], copies, copies, rate))[0]
+    return least.seconds(work.Peaks(run["machine"]["cores"], copies, copies, copies, rate))[0]
 
 
 def roofline(options: argparse.Namespace) -> int:
@@ -221,6 +260,29 @@ def roofline(options: argparse.Namespace) -> int:
         results["roofline"].append(row)
         print(stages.line(row), flush=True)
         keep(results, options.json)
+    return 0
+
+
+def studies(options: argparse.Namespace) -> int:
+    """Measure the chosen studies on the devices there are."""
+    from . import studies as curves
+
+    rounds = 1 if options.quick else options.rounds
+    results = {**preamble(None), "rounds": rounds, "quick": options.quick, "studies": []}
+    for each in curves.chosen(options.study):
+        for device in each.devices:
+            if options.device not in (None, device):
+                continue
+            print(f"{each.name} on {device}: {each.what}", flush=True)
+            if device == "cuda" and not results["device"]["usable"]:
+                reason = results["device"]["reason"]
+                print(f"  not measured: {reason}")
+                results["studies"].append({"name": each.name, "device": device, "not_measured": reason})
+                continue
+            found = curves.measure(each, device, rounds, options.quick)
+            results["studies"].append(found)
+            print("\n".join(curves.lines(found)), flush=True)
+            keep(results, options.json)
     return 0
 
 
@@ -248,6 +310,19 @@ def keep(results: dict[str, Any], path: Path | None) -> None:
 def table(options: argparse.Namespace) -> int:
     """Print Markdown."""
     print("\n\n".join(report.table(json.loads(path.read_text())) for path in options.files))
+    return 0
+
+
+def page(options: argparse.Namespace) -> int:
+    """Write the page; 2 if there is nothing to write it from."""
+    from . import page as pages
+
+    files = options.files or sorted(RESULTS.glob("*.json"))
+    if not files:
+        print(f"no JSON file is given and {RESULTS} holds none; make one with --json", file=sys.stderr)
+        return 2
+    runs = {path.stem: json.loads(path.read_text()) for path in files}
+    print(f"wrote {pages.write(runs, options.out)}")
     return 0
 
 

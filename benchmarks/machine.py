@@ -59,7 +59,7 @@ def device() -> dict[str, Any]:
 
 def copy_bandwidth(megabytes: int = 128, times: int = 5) -> float:
     """Bytes per second, read and written, of the fastest of some large copies in one thread."""
-    return _copy_and_write(arrays.resolve_device("cpu"), 1, megabytes * 1_000_000, times)[0]
+    return _speeds_of_memory(arrays.resolve_device("cpu"), 1, megabytes * 1_000_000, times)[0]
 
 
 def multiply_adds(side: int = 1024, times: int = 5) -> float:
@@ -89,7 +89,7 @@ def peaks(where: arrays.Device, quick: bool = False) -> Peaks:
     side = 256 if quick else 8192 if on_gpu else 1024
     threads = 1 if on_gpu else engine_for(where).n_threads()
     with where.current:
-        copied, written = _copy_and_write(where, threads, n_bytes, times)
+        copied, written, fresh = _speeds_of_memory(where, threads, n_bytes, times)
         xp = _array_module(where)
         factor = xp.ones((side, side), dtype=xp.float32)
         products = [xp.empty_like(factor) for _ in range(threads)]
@@ -98,11 +98,13 @@ def peaks(where: arrays.Device, quick: bool = False) -> Peaks:
             xp.matmul(factor, factor, out=product)
 
         rate = threads * side**3 / _fastest(where, multiply, products, times)
-    return Peaks(0 if on_gpu else threads, copied, written, rate)
+    return Peaks(0 if on_gpu else threads, copied, written, fresh, rate)
 
 
-def _copy_and_write(where: arrays.Device, threads: int, n_bytes: int, times: int) -> tuple[float, float]:
-    """Bytes per second of copies (read and written), and of writing alone, shared out over threads."""
+def _speeds_of_memory(
+    where: arrays.Device, threads: int, n_bytes: int, times: int
+) -> tuple[float, float, float]:
+    """Bytes per second of copies (read and written), of writing, and of writing to new memory, on threads."""
     xp = _array_module(where)
     source = xp.ones(n_bytes // 4, dtype=xp.float32)
     target = xp.zeros_like(source)
@@ -115,10 +117,11 @@ def _copy_and_write(where: arrays.Device, threads: int, n_bytes: int, times: int
     def write(part: slice) -> None:
         target[part] = 1.0
 
-    return tuple(
-        passes * source.nbytes / _fastest(where, work, parts, times)
-        for passes, work in ((2, copy), (1, write))
-    )  # type: ignore[return-value]
+    def write_new(part: slice) -> None:
+        xp.empty(part.stop - part.start, dtype=xp.float32)[:] = 1.0
+
+    copied, written, fresh = (_fastest(where, work, parts, times) for work in (copy, write, write_new))
+    return 2 * source.nbytes / copied, source.nbytes / written, source.nbytes / fresh
 
 
 def _fastest(where: arrays.Device, work: Callable[[Any], None], items: list[Any], times: int) -> float:

@@ -306,10 +306,9 @@ def _stage_table(here: list[dict[str, Any]]) -> list[str]:
 def _peaks_in_words(row: dict[str, Any]) -> str:
     peaks = row["peaks"]
     on = f"{peaks['threads']} threads" if peaks["threads"] else "the GPU"
-    copies, writes, sums = (
-        peaks[name] / 1e9 for name in ("copy_bytes_per_s", "write_bytes_per_s", "multiply_adds_per_s")
-    )
+    copies, writes, fresh = (peaks[f"{name}_bytes_per_s"] / 1e9 for name in ("copy", "write", "fresh_write"))
     return (
         f"{row['device']}, {on}: copies {copies:.1f} GB/s (read and written), writes {writes:.1f} GB/s, "
-        f"{sums:.0f} thousand million float32 multiply-adds a second."
+        f"to new memory {fresh:.1f} GB/s; {peaks['multiply_adds_per_s'] / 1e9:.0f} thousand million float32 "
+        "multiply-adds a second."
     )

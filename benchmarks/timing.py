@@ -11,6 +11,7 @@ from typing import TypeVar
 
 Stages = dict[str, float]
 Result = TypeVar("Result")
+Item = TypeVar("Item")
 PAUSE = 0.05
 """Seconds between two runs: threads of the one that just ended stop spinning before the next begins."""
 
@@ -69,6 +70,25 @@ def interleave(contenders: list[Contender], rounds: int, warm_ups: int = 1) -> d
             if turn >= 0:
                 results[contender.name].append(stages)
     return results
+
+
+def interleave_points(items: list[Item], timed: Callable[[Item], float], rounds: int) -> list[list[float]]:
+    """Time some items in turns, forth and back, as `interleave` does, after a round that is not counted.
+
+    Returns
+    -------
+    list of list of float
+        For each item its seconds in every round.
+    """
+    found: list[list[float]] = [[] for _ in items]
+    for turn in range(-1, rounds):
+        order = range(len(items)) if turn % 2 == 0 else range(len(items) - 1, -1, -1)
+        for k in order:
+            gc.collect()
+            spent = timed(items[k])
+            if turn >= 0:
+                found[k].append(spent)
+    return found
 
 
 def rows(results: dict[str, list[Stages]], baseline: str | None, unit: str = "s") -> list[Row]:

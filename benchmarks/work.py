@@ -27,6 +27,8 @@ class Peaks:
         Bytes read plus bytes written, of a large copy.
     write_bytes_per_s : float
         Bytes written into memory that was there before.
+    fresh_write_bytes_per_s : float
+        The same into memory that is asked for anew, as for a result: the system hands it out page by page.
     multiply_adds_per_s : float
         In float32, of matrix products.
     """
@@ -34,6 +36,7 @@ class Peaks:
     threads: int
     copy_bytes_per_s: float
     write_bytes_per_s: float
+    fresh_write_bytes_per_s: float
     multiply_adds_per_s: float
 
 

@@ -84,7 +84,7 @@ def peaks(where: arrays.Device, quick: bool = False) -> Peaks:
         The fastest of some tries each. On a GPU: CuPy's copies and cuBLAS without TF32.
     """
     on_gpu = where.kind == "cuda"
-    times = 2 if quick else 7
+    times = 2 if quick else 15  # many, so that some of them have the machine for themselves
     n_bytes = 4_000_000 if quick else 2_000_000_000 if on_gpu else 256_000_000
     side = 256 if quick else 8192 if on_gpu else 1024
     threads = 1 if on_gpu else engine_for(where).n_threads()

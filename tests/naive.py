@@ -248,18 +248,22 @@ def b_spline(x):
 
 def interpolate(coefficients, row, col):
     """Values at any positions; NaN where a coefficient that counts is NaN or outside."""
-    row, col = np.broadcast_arrays(np.round(row, 9), np.round(col, 9))
     height, width = coefficients.shape
-    value = np.zeros(row.shape)
-    for y in range(-1, 3):
-        for x in range(-1, 3):
-            i, j = np.floor(row).astype(int) + y, np.floor(col).astype(int) + x
-            weight = b_spline(row - i) * b_spline(col - j)
-            weight[weight < 1e-20] = 0  # a pixel exactly two away counts nothing
+    value = 0
+    for i, weight_row in spline_pixels(row):
+        for j, weight_col in spline_pixels(col):
             inside = (i >= 0) & (i < height) & (j >= 0) & (j < width)
             pixel = np.where(inside, coefficients[i.clip(0, height - 1), j.clip(0, width - 1)], np.nan)
-            value += np.where(weight > 0, weight * pixel, 0)
+            weight = weight_row * weight_col
+            value = value + np.where(weight > 1e-20, weight * pixel, 0)  # exactly two away counts nothing
     return value
+
+
+def spline_pixels(position):
+    """The four pixels along an axis that a value at a position is made from, and their weights."""
+    position = np.round(position, 9)
+    nearest = np.floor(position).astype(int)
+    return [(nearest + k, b_spline(position - nearest - k)) for k in range(-1, 3)]
 
 
 def polar_samples(radius, sectors):
@@ -277,39 +281,77 @@ def polar_samples(radius, sectors):
     return np.array(positions), np.array(areas) / np.sum(areas)
 
 
-def polar_scores(image, operations, radius, sectors, mask=None):
-    """Score of each operation (2 x 2 matrix, shift) at every pixel: Pearson's coefficient, weighted by area.
+def polar_scores(image, operations, radius, sectors, mask=None, every=1):
+    """Score of each operation (2 x 2 matrix, shift): Pearson's coefficient, weighted by area; (N, h, w).
 
-    Between f(r + q) and f(r + M q + t) over the samples q of the patch that are known on both sides; (N, H, W).
-    NaN where they are less than half of the patch, 0 where one side is flat.
+    Between f(r + q) and f(r + M q + t) over the samples q of the patch that are known on both sides, at pixels r
+    `every` so many rows and columns. NaN where they are less than half of the patch, 0 where one side is flat.
     """
-    valid = valid_pixels(image, mask)
-    image = centred(image, mask)
-    image = np.where(valid, image - image[valid].mean(), 0)
-    flat_variance = FLAT_VARIANCE * image[valid].var()
-    coefficients = np.where(valid, spline_coefficients(image), np.nan)
-    positions, areas = polar_samples(radius, sectors)
-    row, col = (axis[..., None] for axis in np.mgrid[: image.shape[0], : image.shape[1]])
+    image, known = without_mean(image, mask)
+    flat_variance = FLAT_VARIANCE * image[known].var()
     scores = []
+    for total, var_a, var_b, cov in polar_moments(image, known, operations, radius, sectors, every):
+        flat = (var_a <= flat_variance) | (var_b <= flat_variance)
+        r = np.where(flat, 0, cov / np.sqrt(np.where(flat, 1, var_a * var_b)))
+        scores.append(np.where(total < 0.5 - 1e-9, np.nan, r.clip(-1, 1)))
+    return np.array(scores)
+
+
+def without_mean(image, mask):
+    """The image about its mean, 0 where invalid, and which pixels are valid."""
+    known = valid_pixels(image, mask)
+    image = centred(image, mask)
+    return np.where(known, image - image[known].mean(), 0), known
+
+
+def polar_moments(image, known, operations, radius, sectors, every=1):
+    """For each operation `weighted_moments` of the samples and of those they are compared with."""
+    coefficients = np.where(known, spline_coefficients(image), np.nan)
+    positions, areas = polar_samples(radius, sectors)
+    row, col = np.ogrid[: image.shape[0] : every, : image.shape[1] : every]
+    row, col = row[..., None], col[..., None]
     here = interpolate(coefficients, row + positions[:, 0], col + positions[:, 1])
     for matrix, shift in operations:
         targets = positions @ np.asarray(matrix).T + shift
         there = interpolate(coefficients, row + targets[:, 0], col + targets[:, 1])
-        scores.append(weighted_pearson(here, there, areas, flat_variance))
-    return np.array(scores)
+        yield weighted_moments(here, there, areas)
 
 
-def weighted_pearson(a, b, weights, flat_variance):
-    """Pearson's coefficient over the last axis; NaN where less than half of the weight is finite in both."""
+def weighted_moments(a, b, weights):
+    """Weight, variances and covariance over the last axis, of what is finite in both."""
     weights = np.where(np.isfinite(a) & np.isfinite(b), weights, 0)
     total = weights.sum(-1)
     share = weights / np.where(total > 0, total, 1)[..., None]
     a, b = np.where(share > 0, a, 0), np.where(share > 0, b, 0)
     a, b = a - (share * a).sum(-1, keepdims=True), b - (share * b).sum(-1, keepdims=True)
-    var_a, var_b, cov = ((share * x).sum(-1) for x in (a * a, b * b, a * b))
-    flat = (var_a <= flat_variance) | (var_b <= flat_variance)
-    r = np.where(flat, 0, cov / np.sqrt(np.where(flat, 1, var_a * var_b)))
-    return np.where(total < 0.5 - 1e-9, np.nan, r.clip(-1, 1))
+    return total, *((share * x).sum(-1) for x in (a * a, b * b, a * b))
+
+
+def polar_conditioning(image, operations, radius, sectors, mask=None, every=1):
+    """How far a polar score magnifies the rounding of pixels: their level over the contrast; (N, h, w), >= 1.
+
+    The level is the largest pixel, from the image's mean, that any sample is interpolated from; the contrast the
+    standard deviation of the worse of both sides. 1 where a side is exactly constant: it must score exactly 0.
+    """
+    image, known = without_mean(image, mask)
+    worst = []
+    moments = polar_moments(image, known, operations, radius, sectors, every)
+    for (_, shift), (_, var_a, var_b, _) in zip(operations, moments, strict=True):
+        reach = radius + int(np.ceil(np.hypot(*shift))) + 6  # beyond, splines have all but died away
+        level = largest_within(np.abs(image), reach)[::every, ::every]
+        varies = np.minimum(var_a, var_b) > 1e-20 * image[known].var()
+        contrast = np.sqrt(np.where(varies, np.minimum(var_a, var_b), 1))
+        worst.append(np.maximum(1, np.where(varies, level / contrast, 1)))
+    return np.array(worst)
+
+
+def largest_within(image, reach):
+    """The largest pixel of the square of half size `reach` about each pixel."""
+    for axis in (0, 1):
+        lines = np.moveaxis(image, axis, 0)
+        ends = [(max(i - reach, 0), i + reach + 1) for i in range(len(lines))]
+        image = np.moveaxis(np.array([lines[begin:end].max(0) for begin, end in ends]), 0, axis)
+    return image
 
 
 def pooled(scores, rows, cols, radius, n_max):

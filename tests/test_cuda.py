@@ -14,7 +14,7 @@ from sklearn.metrics import adjusted_rand_score
 import gpuseg
 from gpuseg import LocalCorrelationMap, arrays, synthetic
 from gpuseg.engines import cuda
-from tests import parity, strategies
+from tests import parity, polar_parity, strategies
 from tests.parity import METHODS, Backend
 from tests.tolerances import TOLERANCE, assert_scores_close
 
@@ -116,6 +116,87 @@ def test_twins_on_a_large_image(backend, method, masked):
     case = parity.case(image, (20, 20), parity.naive.translations_of_window((20, 20), 30), stride=stride)
     wanted = Backend(arrays.Device("cpu")).scores(case, "box")
     assert_scores_close(backend.scores(case, method), wanted, TOLERANCE["score", "twins"])
+
+
+# --- polar patches ---------------------------------------------------------------------------------------
+
+POLAR = polar_parity.corner_cases()
+POOLING = polar_parity.pooling_corner_cases()
+
+
+@parity.examples(150)
+@given(case=polar_parity.polar_cases())
+def test_polar_scores_are_the_naive_ones(backend, case):
+    polar_parity.check_polar(backend, case)
+
+
+@parity.examples(80)
+@given(case=polar_parity.polar_cases(max_radius=4, least=(18, 38), max_side=60))
+def test_polar_scores_of_several_tiles_are_the_naive_ones(backend, case):
+    polar_parity.check_polar(backend, case)
+
+
+@pytest.mark.parametrize("name", POLAR)
+def test_polar_corner_cases(backend, name):
+    polar_parity.check_polar(backend, POLAR[name])
+
+
+@pytest.mark.parametrize("name", ["all kinds", "half masked", "faint beside bright", "many tiles"])
+@pytest.mark.parametrize(("constant", "value"), [("SCRATCH_BYTES", 1), ("SHARED_BYTES", 0)])
+def test_how_polar_work_is_cut_up_does_not_show(monkeypatch, backend, name, constant, value):
+    monkeypatch.setattr(cuda, constant, value)
+    polar_parity.check_polar(backend, POLAR[name])
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_polar_twins_on_a_large_image(backend, masked):
+    """Every block of a big launch writes where it should, the same each time."""
+    image = np.random.default_rng(0).normal(size=(700, 900)).astype(np.float32)
+    image[:, 600:] *= 1e-3
+    if masked:
+        image[200:260, 300:420] = np.nan
+    case = polar_parity.by_hand(image, 12, (*polar_parity.TURNS, *polar_parity.GLIDES))
+    wanted = polar_parity.polar_scores(Backend(arrays.Device("cpu")), case)
+    got = polar_parity.polar_scores(backend, case)
+    # noise of a thousandth beside noise: pixels next to the step are magnified by no more than that
+    assert_scores_close(got, wanted, TOLERANCE["score", "twins"])
+    assert polar_parity.polar_scores(backend, case).tobytes() == got.tobytes()
+
+
+@parity.examples(100)
+@given(case=polar_parity.pooling_cases())
+def test_pooling_is_the_naive_one(backend, case):
+    polar_parity.check_pooling(backend, *case)
+
+
+@pytest.mark.parametrize("name", POOLING)
+def test_pooling_of_corner_cases(backend, name):
+    polar_parity.check_pooling(backend, *POOLING[name])
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 90), (33, 29), (700, 900)])
+def test_spline_coefficients(backend, shape):
+    from scipy import ndimage
+
+    image = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    got = arrays.to_numpy(cuda._spline_coefficients(backend.put(image)))
+    wanted = ndimage.spline_filter(image.astype(np.float64), output=np.float64, mode="mirror")
+    np.testing.assert_allclose(got, wanted, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    "descriptor",
+    [
+        gpuseg.RotationalSymmetry(12, pooling_radius=9),
+        gpuseg.ReflectionSymmetry(12, 6, pooling_radius=9, n_max=3),
+        gpuseg.GlideReflectionSymmetry(12, 4, (6, 8, 6, 8), pooling_radius=9),
+    ],
+)
+def test_polar_descriptors_are_those_of_the_cpu(picture, descriptor):
+    image = picture.image.astype(np.float32)
+    image[250:260, 100:400] = np.nan
+    got, wanted = (descriptor.transform(image, 7, device=device).values for device in ("cuda", "cpu"))
+    np.testing.assert_allclose(got, wanted, atol=TOLERANCE["score", "twins"])
 
 
 # --- streams and determinism -----------------------------------------------------------------------------
@@ -283,12 +364,18 @@ def test_dlpack_of_a_gpu_array(cupy):
     assert got.data.ptr == values.data.ptr
 
 
+KERNELS = {
+    "translation": ("direct_scores", "box_scores"),
+    "missing": ("fill_from_nearest",),
+    "polar": ("spline_coefficients", "polar_scores", "masked_polar_scores", "careful_polar_scores"),
+    "pooling": ("pool_down", "pool_across"),
+}
+
+
 def test_every_compiled_variant_is_launched():
     """What tests/test_kernels_compile.py compiles is what runs here."""
     for name, options in cuda.variants().items():
         for variant in options:
             module = cuda._module(name, variant, 0)
-            for kernel in (
-                ("direct_scores", "box_scores") if name == "translation" else ("fill_from_nearest",)
-            ):
+            for kernel in KERNELS[name]:
                 assert module.get_function(kernel).num_regs > 0

@@ -110,7 +110,7 @@ def polar_tile(region, pitch, starts, level, plan, place, thresholds, work, out,
     """
     splines, own, pairs, weights, sample_ends, pair_ends, kinds = plan
     row0, col0, n_rows, n_cols = place
-    flat, faint = thresholds
+    flat, flat_square, faint, cancelled = thresholds
     rows, values, total, squares, products, totals, other_squares = work
     width = level.size // n_rows
     size = U(level.size)
@@ -139,17 +139,20 @@ def polar_tile(region, pitch, starts, level, plan, place, thresholds, work, out,
         for i in range(n_rows):
             for j in range(n_cols):
                 m = i * width + j
-                mean, there = total[m], total[m]
-                variance = squares[m] - mean * mean
-                spread = variance
+                mean, square = total[m], squares[m]
+                there, other_square = mean, square
                 if other:
-                    there = totals[operation, m]
-                    spread = other_squares[operation, m] - there * there
-                least = min(variance, spread)
-                if least <= flat:
-                    out[operation, row0 + i, col0 + j] = 0
+                    there, other_square = totals[operation, m], other_squares[operation, m]
+                variance, spread = square - mean * mean, other_square - there * there
+                out[operation, row0 + i, col0 + j] = 0
+                if (variance <= flat and square < flat_square) or (
+                    spread <= flat and other_square < flat_square
+                ):
                     continue
-                redo[row0 + i, col0 + j] |= least < faint
+                lost = cancelled * variance < square or cancelled * spread < other_square
+                if lost or min(variance, spread) < faint:
+                    redo[row0 + i, col0 + j] = True
+                    continue
                 r = (products[operation, m] - mean * there) / math.sqrt(variance * spread)
                 out[operation, row0 + i, col0 + j] = min(np.float32(1), max(np.float32(-1), r))
 

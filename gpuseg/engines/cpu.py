@@ -38,10 +38,22 @@ CAREFUL_TILE = (16, 32)
 """The same where pixels are computed in double precision."""
 
 FLAT_IN_SINGLE = np.float32(FLAT_VARIANCE / 10)
-"""A variance that is no larger in single precision is flat for certain."""
+"""A variance that is no larger in single precision is flat for certain where the mean square is
+below FLAT_SQUARE."""
+
+FLAT_SQUARE = np.float32(1e-6)
+"""Of the samples about the level that they are taken from: a variance is its difference from the square of
+their mean, and rounded as it is."""
 
 FAINT = np.float32(1e-4)
 """Below this variance, relative to the image's, single precision keeps less than five digits of a score."""
+
+CANCELLED = np.float32(16)
+"""Nor does it keep more where the mean square is so much larger than the variance: a glide may lead to a
+patch on another level."""
+
+FLOATS = FLAT_IN_SINGLE, FLAT_SQUARE, FAINT, CANCELLED
+"""What the kernel in single precision is told."""
 
 POOL_COLUMNS = 256
 """Columns of a score map that are pooled at a time."""
@@ -437,7 +449,7 @@ class _Polar:
         )
         region = (around - middle).astype(np.float32)
         known = region.ravel(), region.shape[1], self._starts(region.shape[1]), level.ravel()
-        return *known, self._plan(np.float32), tile, (FLAT_IN_SINGLE, FAINT), work, self.scores, self.redo
+        return *known, self._plan(np.float32), tile, FLOATS, work, self.scores, self.redo
 
     def masked_call(self, tile: Tile) -> tuple[Any, ...]:
         """Arguments of the kernel `masked_polar_tile`."""

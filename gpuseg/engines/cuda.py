@@ -18,6 +18,7 @@ import numpy as np
 from gpuseg import arrays
 from gpuseg.constants import FLAT_VARIANCE
 from gpuseg.grid import Grid
+from gpuseg.polar import PolarPlan
 
 BLOCK = 256
 """Threads of every block; BLOCK in kernels/common.cuh."""
@@ -27,6 +28,12 @@ TILE = (4, 32)
 
 SHARED_BYTES = 48 << 10
 """Shared memory that a block may have on every GPU."""
+
+POLAR_TILE = {"float32": (8, 32), "float64": (4, 32)}
+"""Pixels of a tile of polar patches (rows, columns), by the type of its sums; Tile in kernels/polar.cu."""
+
+SCRATCH_BYTES = 64 << 20
+"""Memory for the sums of the polar patches: it limits the number of blocks."""
 
 FFT_BATCH_BYTES = 256 << 20
 """Memory for one batch of patches and their spectra in the `fft` method."""
@@ -70,6 +77,8 @@ def variants() -> dict[str, list[tuple[str, ...]]]:
     return {
         "translation": [(*OPTIONS, *_tile_options(TILE)), (*OPTIONS, *_tile_options((1, 1)))],
         "missing": [OPTIONS],
+        "polar": [OPTIONS],
+        "pooling": [OPTIONS],
     }
 
 
@@ -248,6 +257,77 @@ def fill_missing(
     return filled
 
 
+def polar_scores(pixels: Any, valid: Any, plan: PolarPlan) -> Any:
+    """Pearson's coefficient of the circular patch at every pixel with what each operation makes of it.
+
+    Parameters
+    ----------
+    pixels : (H, W) float32
+        From `normalise`.
+    valid : (H, W) bool, optional
+        None if every pixel is.
+    plan : PolarPlan
+        What is sampled, and what is compared (N operations).
+
+    Returns
+    -------
+    (N, H, W) float32
+        In [-1, 1]; NaN where less than half of the area is known on both sides.
+    """
+    cp = arrays.cupy_module()
+    coefficients = _spline_coefficients(pixels)
+    if valid is not None:
+        coefficients = cp.where(valid, coefficients, np.nan)
+    scores = cp.empty((len(plan.kinds), *pixels.shape), cp.float32)
+    rows, cols = POLAR_TILE["float32"]
+    states = cp.empty(-(-pixels.shape[0] // rows) * -(-pixels.shape[1] // cols), cp.int32)
+    # each takes the tiles that the last has left
+    for function, dtype, n_sums in (
+        ("polar_scores", "float32", 3),
+        ("masked_polar_scores", "float32", 7),
+        ("careful_polar_scores", "float64", 7),
+    ):
+        _polar_pass(function, dtype, n_sums, coefficients, plan, states, scores)
+    return scores
+
+
+def pool(scores: Any, grid: Grid, radius: tuple[int, int], n_max: int) -> Any:
+    """The largest scores in a window around every grid point.
+
+    Parameters
+    ----------
+    scores : (N, H, W) float32
+        NaN where missing.
+    grid : Grid
+    radius : (rows, cols) of int
+        Half size of the window, which ends at the border of the image.
+    n_max : int
+        How many.
+
+    Returns
+    -------
+    (N * n_max, h, w) float32
+        Those of one operation follow each other, the largest first; NaN where there are fewer.
+    """
+    cp = arrays.cupy_module()
+    n, height, width = scores.shape
+    h, w = grid.shape
+    length = min(n_max, 2 * radius[0] + 1)
+    layers = min(h, 65535), min(n, 65535)
+    lists = cp.empty((n, length, h, width), cp.float32)
+    _launch(
+        "pooling", "pool_down", OPTIONS, (_blocks(width), *layers),
+        cp.ascontiguousarray(scores), n, height, width,
+        grid.first[0], grid.stride, h, radius[0], length, lists,
+    )  # fmt: skip
+    pooled = cp.empty((n * n_max, h, w), cp.float32)
+    _launch(
+        "pooling", "pool_across", OPTIONS, (_blocks(w), *layers),
+        lists, n, length, h, width, grid.first[1], grid.stride, w, radius[1], n_max, pooled,
+    )  # fmt: skip
+    return pooled
+
+
 def _direct(pixels: Any, masked: bool, grid: Grid, shifts: np.ndarray, radius: tuple[int, int]) -> Any:
     cp = arrays.cupy_module()
     scores = cp.empty((len(shifts), *grid.shape), cp.float32)
@@ -328,3 +408,63 @@ def _fft(pixels: Any, masked: bool, grid: Grid, shifts: np.ndarray, radius: tupl
             FLAT_VARIANCE, begin, n_grid, scores,
         )  # fmt: skip
     return scores
+
+
+def _spline_coefficients(pixels: Any) -> Any:
+    """Of the cubic splines through the pixels of an image mirrored at its outermost ones; (H, W) float64."""
+    cp = arrays.cupy_module()
+    coefficients = cp.ascontiguousarray(pixels).astype(cp.float64)
+    for axis in (0, 1):
+        filtered = cp.empty_like(coefficients)
+        blocks = (_blocks(coefficients.size),)
+        _launch("polar", "spline_coefficients", OPTIONS, blocks, coefficients, *pixels.shape, axis, filtered)
+        coefficients = filtered
+    return coefficients
+
+
+def _polar_pass(
+    function: str, dtype: str, n_sums: int, coefficients: Any, plan: PolarPlan, states: Any, scores: Any
+) -> None:
+    """Score the tiles that one of the kernels is for."""
+    cp = arrays.cupy_module()
+    rows, cols = POLAR_TILE[dtype]
+    most = int(np.diff(plan.batch_samples).max())
+    values = (most + 1) * rows * cols
+    region = (rows + 2 * plan.reach) * (cols + 2 * plan.reach)
+    size = np.dtype(dtype).itemsize
+    fits = size * (values + region) <= SHARED_BYTES
+    scratch_size = 2 * n_sums * len(plan.kinds) * BLOCK + (0 if fits else region + region % 2)
+    tiles = -(-scores.shape[1] // rows) * -(-scores.shape[2] // cols)
+    blocks = min(tiles, max(1, SCRATCH_BYTES // (size * scratch_size)))
+    scratch = cp.empty((blocks, scratch_size), dtype)
+    _launch(
+        "polar", function, OPTIONS, (blocks,),
+        coefficients, *coefficients.shape, *_polar_arrays(plan, dtype), len(plan.corners),
+        len(plan.batch_samples) - 1, len(plan.kinds), plan.reach, most, int(fits), FLAT_VARIANCE,
+        scratch, scratch_size, states, scores, shared=size * (values + region * fits),
+    )  # fmt: skip
+
+
+def _polar_arrays(plan: PolarPlan, dtype: str) -> tuple[Any, ...]:
+    """A plan as kernels/polar.cu takes it: pairs of the same batch and operation are runs."""
+    cp = arrays.cupy_module()
+    operation = plan.pairs[:, 0]
+    new = np.diff(operation, prepend=-1) != 0
+    new[plan.batch_pairs[:-1]] = True
+    begins = np.flatnonzero(new)
+    runs = np.stack([np.append(begins, len(new)), np.append(operation[begins], -1)], 1)
+    batches = np.stack([plan.batch_samples, np.searchsorted(begins, plan.batch_pairs)], 1)
+    pairs = np.empty(len(plan.pairs), [("one", "i4"), ("other", "i4"), ("coarse", dtype), ("rest", dtype)])
+    pairs["one"], pairs["other"] = plan.pairs[:, 1], plan.pairs[:, 2]
+    coarse = np.rint(plan.pair_weight * 2.0**22) / 2.0**22
+    pairs["coarse"], pairs["rest"] = coarse, plan.pair_weight - coarse
+    found = (
+        (plan.corners, "int32"),
+        (plan.splines, dtype),
+        (plan.own_weight, dtype),
+        (pairs.view("int32"), "int32"),
+        (batches, "int32"),
+        (runs, "int32"),
+        (plan.kinds, "int32"),
+    )
+    return tuple(cp.asarray(np.ascontiguousarray(array, kind)) for array, kind in found)

@@ -7,7 +7,7 @@ import pytest
 
 import gpuseg
 from benchmarks import __main__ as command
-from benchmarks import dense, page, report, roofline, studies, work
+from benchmarks import dense, machine, page, report, roofline, studies, work
 from benchmarks.cases import Case
 from benchmarks.images import bicrystal
 from gpuseg import arrays
@@ -15,6 +15,13 @@ from gpuseg.engines import cpu
 from gpuseg.polar import PolarPlan
 
 PEAKS = work.Peaks(2, 10e9, 8e9, 2e9, 50e9)
+
+
+@pytest.fixture(autouse=True)
+def _no_long_measuring(monkeypatch):
+    """What the machine could do takes seconds to measure."""
+    monkeypatch.setattr(machine, "copy_bandwidth", lambda: 10e9)
+    monkeypatch.setattr(machine, "multiply_adds", lambda: 50e9)
 
 
 def shifts_of(max_num_points):
@@ -99,6 +106,13 @@ def test_no_gpu_no_figures(monkeypatch):
     found = list(roofline.measure(("cuda",), 48, 1, True))
     assert found == [{"stage": "all", "device": "cuda", "not_measured": "there is none"}]
     assert "all on cuda: not measured (there is none)" in roofline.table({"roofline": found})
+
+
+def test_peaks_are_measured_on_the_threads_of_gpuseg(monkeypatch):
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "1")
+    peaks = machine.peaks(arrays.resolve_device("cpu"), quick=True)
+    assert peaks.threads == 1
+    assert min(vars(peaks).values()) > 0
 
 
 # --- studies, baselines and the page ----------------------------------------------------------------------

@@ -27,7 +27,7 @@ from .images import bicrystal
 from .timing import interleave_points, seconds
 
 RADIUS = 20
-FAINT = 0.25
+FAINT = 0.1
 """Counts per pixel of the studies of accuracy: so few that it depends on what is asked."""
 
 
@@ -231,14 +231,14 @@ STUDIES = (
     ),
     Study(
         "operations",
-        "a frame labelled with the best of 1681 translations, learnt from another; 0.25 counts per pixel",
+        "a frame labelled with the best of 1681 translations, learnt from another; 0.1 counts per pixel",
         "selected operations",
         _operations,
         figure="Figure 7",
     ),
     Study(
         "stride-accuracy",
-        "`segment` with 81 translations, 512x512; 0.25 counts per pixel",
+        "`segment` with 81 translations, 512x512; 0.1 counts per pixel",
         "stride in pixels",
         _accuracy_of_strides,
         figure="Figure C.1",

@@ -108,6 +108,19 @@ def test_no_gpu_no_figures(monkeypatch):
     assert "all on cuda: not measured (there is none)" in roofline.table({"roofline": found})
 
 
+def test_the_same_stages_run_on_a_gpu(emulated_cuda, monkeypatch):
+    emulated_cuda()
+    monkeypatch.setattr(roofline, "RADIUS", (2, 2))
+    where = arrays.resolve_device("cuda")
+    peaks = machine.peaks(where, quick=True)
+    assert peaks.threads == 0
+    rows = list(roofline.rows(where, peaks, 24, 1))
+    assert len(rows) == 20
+    assert all(row["device"] == str(where) and row["reached"] > 0 for row in rows)
+    study = studies.measure(studies.chosen(["patch-dense"])[0], "cuda", 1, True)
+    assert [point["x"] for point in study["points"]] == [11**2, 21**2]
+
+
 def test_peaks_are_measured_on_the_threads_of_gpuseg(monkeypatch):
     monkeypatch.setenv("NUMBA_NUM_THREADS", "1")
     peaks = machine.peaks(arrays.resolve_device("cpu"), quick=True)

@@ -12,6 +12,7 @@ import numpy as np
 from gpuseg.arrays import namespace, to_numpy
 from gpuseg.clustering import KMeans, assign
 from gpuseg.descriptors import Descriptors
+from gpuseg.descriptors.kept import Kept
 from gpuseg.grid import Grid
 
 __all__ = ["Evidence", "find_n_patterns", "reach_of"]
@@ -46,6 +47,9 @@ FEWEST = 20
 """A cluster of fewer samples has no density to speak of."""
 
 BINS = 512
+
+POINT = 1e-3
+"""A group that is so much narrower than the other one is a point, such as the vacuum of a simulated image."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +145,8 @@ def reach_of(descriptor: Any) -> float:
     Parameters
     ----------
     descriptor : descriptor
-        The radii among its parameters are added up, with its largest shift; of fused ones the largest.
+        The radii among its parameters are added up, with its largest shift; of fused ones the largest. Where
+        only some maps of a descriptor are kept, it is that descriptor's.
 
     Returns
     -------
@@ -149,6 +154,8 @@ def reach_of(descriptor: Any) -> float:
         In pixels.
     """
     parts = getattr(descriptor, "descriptors", ())
+    if isinstance(descriptor, Kept):
+        return reach_of(descriptor.descriptor)
     if parts:
         return max(reach_of(part) for part in parts)
     names = [name for name in vars(descriptor) if name.endswith("radius")]
@@ -198,8 +205,12 @@ def _valley(one: np.ndarray, other: np.ndarray) -> float:
     begin, end = np.median(left), np.median(right)
     if not begin < end:
         return 0.0
+    narrow, wide = sorted((float(left.std()), float(right.std())))
+    if wide == 0:  # as above
+        return 1.0
     fewest = min(len(left), len(right))
-    width = max(0.3, 1.06 * fewest**-0.2) * min(left.std(), right.std())
+    # a point has no width by which to smooth the other one
+    width = max(0.3, 1.06 * fewest**-0.2) * (narrow if narrow > POINT * wide else wide)
     density, place = _density(np.concatenate([left, right]), width)
     between = (place >= begin) & (place <= end)
     if np.count_nonzero(between) < 3:

@@ -58,7 +58,8 @@ class Sizes:
     patch_radius, window_radius, stride : int
         In pixels.
     lattice_period : float or None
-        In pixels; None without a lattice, and then the sizes are the defaults 20, 20 and 5.
+        In pixels; None without a lattice, and then the sizes are the defaults 20, 20 and 5, the radii at
+        most a quarter of the shorter side.
     reasons : tuple of str
         One sentence for each choice.
     """
@@ -86,14 +87,21 @@ def sizes_of(image: Any, mask: Any = None) -> Sizes:
     """
     vectors = autocorrelation(image, mask).vectors
     if not vectors:
-        patch, window, stride = (DEFAULTS[name] for name in ("patch_radius", "window_radius", "stride"))
-        why = f"no lattice was found: the defaults, patch and window radius {patch}, stride {stride}"
+        largest = _largest(tuple(image.shape))
+        patch, window = (min(DEFAULTS[name], largest) for name in ("patch_radius", "window_radius"))
+        stride = DEFAULTS["stride"]
+        small = "the defaults" if patch == DEFAULTS["patch_radius"] else "the defaults of so small an image"
+        why = f"no lattice was found: {small}, patch and window radius {patch}, stride {stride}"
         return Sizes(patch, window, stride, None, (why,))
     return _from_lattice(vectors[0], tuple(image.shape))
 
 
+def _largest(shape: tuple[int, ...]) -> int:
+    return max(1, int(LARGEST * min(shape)))
+
+
 def _from_lattice(vector: LatticeVector, shape: tuple[int, ...]) -> Sizes:
-    period, largest = vector.length, max(1, int(LARGEST * min(shape)))
+    period, largest = vector.length, _largest(shape)
     periods = min(max(PERIODS, QUIET / (max(vector.height, 1e-3) * period)), MOST_PERIODS)
     patch = min(max(1, round(periods * period)), largest)
     window = min(max(1, round(min(max(periods, WINDOW_PERIODS), MOST_WINDOW_PERIODS) * period)), largest)
@@ -200,7 +208,7 @@ def _filled(descriptor: Any, sizes: Sizes) -> Any:
 
 def _radius(name: str, descriptor: Any, sizes: Sizes) -> int:
     if sizes.lattice_period is None:
-        return DEFAULTS[name]
+        return sizes.window_radius if name == "window_radius" else sizes.patch_radius
     if name == "pooling_radius":  # wherever it stands, a centre of symmetry lies in it
         return max(1, round(sizes.lattice_period))
     if name == "window_radius":

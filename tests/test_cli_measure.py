@@ -190,7 +190,7 @@ def bad_files():
 
 
 @pytest.mark.parametrize(("name", "message"), [
-    ("nothing.tif", "'nothing.tif' does not exist"),
+    ("nothing.tif", "'nothing.tif' does not exist; a folder written by"),
     ("empty.tif", "'empty.tif' is empty"),
     ("broken.tif", "'broken.tif' could not be read"),
     ("float.npy", "'float.npy' holds float64; whole numbers, 0 = masked, k + 1 = pattern k, are wanted"),

@@ -424,3 +424,10 @@ def test_labels_painted_over_their_image():
         colorcode(image, labels, colors=[0.5])
     with pytest.raises(ValueError, match=r"`labels` has shape \(4, 3\)"):
         colorcode(image, labels.T)
+    with pytest.raises(TypeError, match="`labels` has dtype float64; whole numbers"):
+        colorcode(image, labels.astype(float))
+
+
+def test_something_else_than_a_fitted_pca_is_refused():
+    with pytest.raises(TypeError, match="`pca_fitted` is 3; the `_pca` of an earlier segmentation"):
+        segmentationSTEM(pca_fitted=3)

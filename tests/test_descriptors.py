@@ -352,6 +352,7 @@ def test_descriptions_go_through_json(descriptor):
     assert type(again) is type(descriptor)
     assert again.operations() == descriptor.operations()
     assert describe(again) == describe(descriptor)
+    assert again == descriptor
 
 
 def test_an_unknown_description():

@@ -147,6 +147,26 @@ def test_degenerate_clusters():
     assert evidence._smallest_valley(blobs([(0, 0)])[:, :1], np.arange(600) % 2, 2) < 0.15
 
 
+def test_a_cluster_may_be_a_point():
+    labels = np.arange(1200) // 600
+    for width in (0, 1e-6):
+        point = np.float32([width, width]) * blobs([(0, 0)])
+        for distance, low, high in ((0.2, 0, 0.15), (10, 0.99, 1)):
+            other = blobs([(distance, distance)], seed=1)
+            assert low <= evidence._smallest_valley(np.concatenate([point, other]), labels, 2) <= high
+    across = np.repeat(np.float32([[0, 0], [1, 0]]), 600, axis=0)
+    across[:, 1] = np.tile(np.float32([-1, 1]), 600)  # each is a point along the line between them
+    assert evidence._smallest_valley(across, labels, 2) == 1
+
+
+def test_vacuum_without_noise_is_a_pattern(tmp_path):
+    row, col = np.mgrid[:200, :200]
+    image = np.where(col < 100, np.cos(2 * np.pi * row / 10) + np.cos(2 * np.pi * col / 10), 0)
+    result = gpuseg.segment(image, "auto", **HERE)
+    assert result.n_patterns == 2
+    assert np.isfinite(result.evidence.valley).all()
+
+
 def test_a_seam_fills_no_region():
     labels = np.zeros((60, 60), int)
     labels[:, 30:] = 1
@@ -169,6 +189,7 @@ def test_a_seam_fills_no_region():
         (gpuseg.RotationalSymmetry(9, pooling_radius=4), 13),
         (gpuseg.PreselectedTranslations([(0, 7), (3, 0)], 10), 15),
         (gpuseg.Fusion((gpuseg.PowerSpectrum(9), gpuseg.LocalCorrelationMap(8, 12))), 20),
+        (gpuseg.RotationalSymmetry(9, pooling_radius=4, n_max=2).keeping([1, 2]), 13),
     ],
 )
 def test_reach_of_a_descriptor(descriptor, reach):
@@ -313,6 +334,8 @@ def test_number_of_patterns_in_real_images(file, bin_factor, wanted, sizes):
         pytest.skip(f"the real images are not part of the package ({file} not found)")
     if path.suffix in (".ser", ".emd", ".dm3"):
         pytest.importorskip("rsciio")
+    if path.suffix == ".emd":
+        pytest.importorskip("h5py")
     image = gpuseg.io.read_image(path).binned(bin_factor).data
     assert gpuseg.segment(image, "auto", **sizes, **HERE).n_patterns == wanted
 

@@ -217,6 +217,22 @@ def test_boundaries_do_not_depend_on_names_or_orientation():
     np.testing.assert_allclose(lengths_between(np.rot90(labels), 1), lengths, rtol=1e-12)
 
 
+def test_large_numbers_of_patterns_take_no_room():
+    few = np.where(np.indices((40, 50))[1] < 20, 0, 1)
+    few[0] = -1
+    many = np.where(few == 1, 65535, few)
+    found, wanted = measure.boundaries(many), measure.boundaries(few)
+    assert (found["pattern_a"].tolist(), found["pattern_b"].tolist()) == ([0], [65535])
+    np.testing.assert_array_equal(found["length_px"], wanted["length_px"])
+    large = np.where(few == 1, 300, few)
+    motion, plain = measure.series([large, large]), measure.series([few, few])
+    assert motion.patterns == (0, 300)
+    for column in ("boundary_length_px", "boundary_position_px"):
+        np.testing.assert_array_equal(motion.frames[column], plain.frames[column])
+    missing = measure.series([large, np.zeros_like(large)], patterns=(300, 0))
+    assert missing.frames["boundary_length_px"].tolist() == [wanted["length_px"][0], 0]
+
+
 def test_masked_pixels_and_the_border_make_no_boundary():
     labels = np.zeros((60, 60), np.int32)
     labels[:, 30:] = 1

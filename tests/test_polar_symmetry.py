@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -300,6 +301,19 @@ def test_descriptors_survive_json(descriptor):
     assert from_description(describe(descriptor)) == descriptor
     kept = dataclasses.replace(descriptor, n_max=3).keeping([4, 1])
     assert from_description(describe(kept)) == kept
+
+
+def test_a_range_of_angles_survives_json():
+    descriptor = RotationalSymmetry(6, range(60, 181, 60))
+    assert from_description(json.loads(json.dumps(describe(descriptor)))) == descriptor
+
+
+@pytest.mark.parametrize("n_planes", [7, 11])
+def test_operations_that_are_kept_stay_what_they_were(n_planes):
+    for descriptor in (ReflectionSymmetry(6, n_planes), GlideReflectionSymmetry(6, n_planes, 3.5)):
+        assert descriptor.keeping([4, 1]).operations() == tuple(descriptor.operations()[k] for k in (4, 1))
+    with pytest.raises(ValueError, match="rotation by 0 degrees"):
+        RotationalSymmetry(6, (360 - 1e-12, 90)).operations()
 
 
 # --- glides found in the image ---------------------------------------------------------------------------

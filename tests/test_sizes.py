@@ -67,6 +67,15 @@ def test_without_a_lattice_the_defaults_and_a_warning(caplog):
     assert "no lattice was found" in caplog.text
 
 
+@pytest.mark.parametrize("side", [3, 30, 60])
+def test_small_images_without_a_lattice_get_smaller_radii(side):
+    image = NOISE[:side, : 2 * side]
+    result = gpuseg.segment(image, **AUTO)
+    radius = max(1, side // 4)
+    assert result.model.descriptor == LocalCorrelationMap(radius, radius)
+    assert f"patch and window radius {radius}" in sizes.sizes_of(image).reasons[0]
+
+
 def test_what_was_chosen_is_kept_and_used_again(tmp_path, caplog):
     scene = synthetic.bicrystal((256, 256), random_state=0)
     with caplog.at_level(logging.INFO, "gpuseg"):

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 import gpuseg
 from gpuseg import Feature, Fusion, Histogram, LocalCorrelationMap, Part, Patches, PowerSpectrum, synthetic
 from gpuseg.descriptors import as_descriptor
+from gpuseg.descriptors.base import Descriptors
 from gpuseg.descriptors.choice import describe, from_description
+from gpuseg.descriptors.fusion import _weight
 from gpuseg.engines import cpu
 from tests import naive, parity, strategies
 from tests.tolerances import TOLERANCE, assert_scores_close
@@ -248,6 +250,13 @@ def test_a_block_that_never_changes_weighs_nothing(image):
     fused = Fusion([gpuseg.PreselectedTranslations([(0, 0)], 3), Patches(2)]).transform(image)
     assert fused.descriptor.weights[0] == 0
     assert (fused.values[0] == 0).all()
+
+
+def test_a_block_of_a_value_and_its_opposite_has_a_weight():
+    values = np.random.default_rng(0).integers(0, 2, (1, 20, 20)).astype(np.float32)
+    usable = np.ones((20, 20), bool)
+    block = Descriptors(np.concatenate([values, 1 - values]), (0, 1), gpuseg.Grid.full((20, 20), 1), usable)
+    assert _weight(block) == pytest.approx((2 * values.var()) ** -0.5, rel=1e-5)
 
 
 def test_fused_blocks_need_the_same_grid(image):

@@ -154,6 +154,11 @@ class segmentationSTEM:
         check_int(num_operations_with_best_sep, "num_operations_with_best_sep", 1)
         for name in ("upsampling", "sort_labels_by_pattern_size", "separability_analysis", "one_step_kmeans"):
             check_flag(given[name], name)
+        if pca_fitted is not None and not hasattr(pca_fitted, "transform"):
+            raise TypeError(
+                f"`pca_fitted` is {pca_fitted!r}; the `_pca` of an earlier segmentation, or another object "
+                "with `transform`, is needed"
+            )
         self._descriptor()
 
     # --- the stages -----------------------------------------------------------------------------------------
@@ -518,12 +523,14 @@ def colorcode(
 
     Raises
     ------
-    ValueError
-        If the shapes differ, or there are fewer hues than patterns.
+    ValueError, TypeError
+        If the shapes differ, the labels are no whole numbers, or there are fewer hues than patterns.
     """
     from matplotlib.colors import hsv_to_rgb
 
     picture, labels = to_numpy(check_image(image)).astype(np.float64), np.asarray(to_numpy(labels))
+    if labels.dtype.kind not in "iu":
+        raise TypeError(f"`labels` has dtype {labels.dtype}; whole numbers are needed")
     if labels.shape != picture.shape:
         raise ValueError(f"`labels` has shape {labels.shape}; that of `image`, {picture.shape}, is needed")
     n_patterns = int(labels.max()) + 1

@@ -157,7 +157,7 @@ def place_grid(
         Half size of what lies around every grid point.
     border : {"full", "valid"}
         Over the whole image, or only where all that is looked at lies inside.
-    name : {"patch_radius", "window_radius"}
+    name : {"patch_radius", "window_radius", "radius"}
         What the radius is called, for the error.
     reach : (rows, cols) of int
         How far it is shifted.
@@ -171,7 +171,7 @@ def place_grid(
     ValueError
         If the image is too small.
     """
-    what = name.removesuffix("_radius")
+    what = "patch" if name == "radius" else name.removesuffix("_radius")
     for axis, side in enumerate(("rows", "columns")):
         need = 2 * (radius[axis] + (reach[axis] if border == "valid" else 0)) + 1
         if shape[axis] < need:

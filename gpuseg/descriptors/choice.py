@@ -110,6 +110,10 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(entry) for entry in value) if isinstance(value, list) else value
+
+
 def from_description(description: dict[str, Any]) -> Any:
     """The descriptor that `describe` described.
 
@@ -126,7 +130,7 @@ def from_description(description: dict[str, Any]) -> Any:
     ValueError
         If no descriptor has that name.
     """
-    parameters = dict(description)
+    parameters = {name: _frozen(value) for name, value in description.items()}
     name = parameters.pop("name")
     if name not in KINDS:
         raise ValueError(f"the descriptor {name!r} is unknown; one of {', '.join(KINDS)} is needed")

@@ -186,6 +186,8 @@ def _weight(block: Descriptors) -> float:
         return 0.0
     # power iteration; its error is second order in that of the axis, so few rounds do
     axis = deviation
+    if not float(xp.sum(xp.abs(centred @ axis))) > ROUNDING * float(xp.sum(xp.abs(centred) @ xp.abs(axis))):
+        axis = centred[int(xp.argmax(xp.sum(centred * centred, axis=1))), :]  # what rises where others fall
     with engine.one_blas_thread():
         for _ in range(ROUNDS):
             axis = axis / xp.sqrt(xp.sum(axis * axis))
@@ -195,5 +197,8 @@ def _weight(block: Descriptors) -> float:
 
 ENOUGH_SAMPLES = 1 << 12
 """Grid points from which the spread of a block is found, evenly spaced."""
+
+ROUNDING = 1e-4
+"""Of its terms: a projection that is no larger is nothing but their rounding."""
 
 ROUNDS = 30

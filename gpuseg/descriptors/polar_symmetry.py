@@ -28,7 +28,7 @@ class PolarSymmetry:
     def __post_init__(self) -> None:
         for parameter in fields(self):  # tuples, so that it compares and cannot change
             value = getattr(self, parameter.name)
-            if isinstance(value, list | np.ndarray):
+            if isinstance(value, list | range | np.ndarray):
                 object.__setattr__(self, parameter.name, tuple(value))
 
     def scored(self) -> tuple[Any, ...]:
@@ -208,7 +208,9 @@ def check_angles(angles: Any, name: str, period: float, what: str) -> tuple[floa
         raise TypeError(f"`{name}` is {angles!r}; {hint}") from None
     if found.ndim != 1 or not found.size or not np.isfinite(found).all():
         raise ValueError(f"`{name}` is {angles!r}; {hint}")
-    turned = np.round(found % period, 9) % period
-    if len(np.unique(turned)) < len(turned):
+    turned = found % period
+    rounded = np.round(turned, 9) % period
+    if len(np.unique(rounded)) < len(rounded):
         raise ValueError(f"`{name}` is {angles!r}, which holds one twice (modulo {period:g}); {hint}")
-    return tuple(turned.tolist())
+    # as they were given, so that operations stay equal; only what rounding keeps from 0 is 0
+    return tuple(np.where(rounded == 0, 0.0, turned).tolist())

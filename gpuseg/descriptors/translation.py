@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -155,6 +156,10 @@ class PreselectedTranslations:
     patch_radius: Any = 20
     method: str = "auto"
     border: str = "full"
+
+    def __post_init__(self) -> None:  # so that it compares, however the translations were given
+        with contextlib.suppress(TypeError, ValueError):  # `operations` tells what is wrong with them
+            object.__setattr__(self, "translations", as_translations(self.translations))
 
     def operations(self) -> tuple[Translation, ...]:
         """The translations that are scored, in the order given.

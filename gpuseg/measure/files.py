@@ -109,6 +109,11 @@ def read_saved(path: Path) -> Saved:
     if path.name == "labels.tif" and (path.parent / "summary.json").exists():
         path = path.parent
     if not path.is_dir():
+        if not path.exists():
+            raise FileNotFoundError(
+                f"'{path}' does not exist; a folder written by `gpuseg segment` or `gpuseg series`, or a "
+                f"label image, is wanted (folder: {Path.cwd()})"
+            )
         return _read_file(path)
     if not (path / "labels.tif").exists():
         raise FileNotFoundError(

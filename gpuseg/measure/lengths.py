@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-__all__ = ["lengths_between", "outlines"]
+__all__ = ["lengths_between", "numbered", "outlines"]
 
 STEPS = ((0, 1), (1, 2), (1, 1), (2, 1), (1, 0), (2, -1), (1, -1), (1, -2))  # (row, col), by their angle
 
@@ -45,6 +45,29 @@ def lengths_between(labels: np.ndarray, stride: int) -> np.ndarray:
         found += weight * _crossings(padded, named.shape, margin, step, stride, n)
     found = found[:n, :n]
     return (found + found.T) / 2
+
+
+def numbered(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Labels numbered without gaps, so that what is kept of each two of them stays small.
+
+    Parameters
+    ----------
+    labels : (H, W) array of int
+        0, 1, ...; negative = nothing is known there.
+
+    Returns
+    -------
+    numbers : (H, W) array of int
+        0 ... n - 1, -1 where there is none.
+    names : (n,) array of int
+        The label that each number stands for, rising.
+    """
+    names = np.flatnonzero(np.bincount(labels[labels >= 0]))
+    if names.size == 0:
+        return labels, names
+    number = np.full(int(names[-1]) + 2, -1)  # the last entry is that of -1
+    number[names] = np.arange(names.size)
+    return number[np.maximum(labels, -1)], names
 
 
 def outlines(names: np.ndarray, stride: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from gpuseg.arrays import to_numpy
 from gpuseg.checks import check_int
 from gpuseg.frames import open_frames
 from gpuseg.measure.inputs import check_labels, check_positive, check_scale
-from gpuseg.measure.lengths import lengths_between
+from gpuseg.measure.lengths import lengths_between, numbered
 from gpuseg.measure.table import Table
 
 __all__ = ["Motion", "series"]
@@ -245,13 +245,15 @@ class _Tracker:
 
     def add(self, labels: np.ndarray, certainty: float, flag: str) -> None:
         counts = np.bincount(labels[labels >= 0])
-        lengths = lengths_between(labels, self.stride)
+        numbers, names = numbered(labels)
+        lengths = lengths_between(numbers, self.stride)
         if self.patterns is None and lengths.any() and not flag:
-            self.patterns = divmod(int(np.triu(lengths).argmax()), len(lengths))
+            one, other = divmod(int(np.triu(lengths).argmax()), len(lengths))
+            self.patterns = int(names[one]), int(names[other])
         length = position = straightness = math.nan
         if self.patterns is not None and counts.size:
-            a, b = self.patterns
-            length = float(lengths[a, b]) if max(a, b) < len(lengths) else 0.0
+            at = [int(np.searchsorted(names, pattern)) for pattern in self.patterns if pattern in names]
+            length = float(lengths[at[0], at[1]]) if len(at) == 2 else 0.0
             position, straightness = self._locate(labels, flag)
         self.counts.append(counts)
         self.rows.append((certainty, length, position, straightness))

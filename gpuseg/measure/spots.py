@@ -196,6 +196,7 @@ def _patterns_by_certainty(segmentation: Any) -> int:
 def _reach(segmentation: Any) -> float:
     """How far the descriptor looks: the largest half size of its patches or windows, pooling included."""
     descriptor = getattr(getattr(segmentation, "model", None), "descriptor", None)
+    descriptor = getattr(descriptor, "descriptor", descriptor)  # of which only some maps are kept
     parts = getattr(descriptor, "descriptors", (descriptor,))
     names = ("patch_radius", "window_radius", "radius")
     # of a local correlation map the patch, not the shifts: of them some always stay on one side

@@ -75,7 +75,9 @@ def _reached(runs: Runs, folder: Path) -> Iterator[str]:
         axes.barh(range(len(rows)), [row["reached"] for row in rows], color=colours)
         axes.set_yticks(range(len(rows)), labels, fontsize=6)
         axes.invert_yaxis()
-        axes.set_xlabel("share of the limit by bytes (blue) or arithmetic (orange)")
+        figure.supxlabel(
+            "share of the limit that was reached; limit by bytes (blue) or arithmetic (orange)", size=8
+        )
         yield _saved(figure, folder, f"roofline-{name}", f"Share of the machine's limit, {name}")
 
 

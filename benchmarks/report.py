@@ -8,7 +8,7 @@ from typing import Any
 
 from . import roofline, studies
 from .cases import Goal
-from .timing import Row
+from .timing import Row, digits
 
 BUSY = 0.25
 """Load per core before a run, above which its times are not to be trusted."""
@@ -178,7 +178,7 @@ def _ratio(row: dict[str, Any]) -> str:
     if row["ratio"] is None:
         return ""
     low, high = row["ratio_band"]
-    return f"{_digits(row['ratio'])} x {row['baseline']} ({_digits(low)} to {_digits(high)})"
+    return f"{digits(row['ratio'])} x {row['baseline']} ({digits(low)} to {digits(high)})"
 
 
 def _unit(row: dict[str, Any]) -> str:
@@ -186,11 +186,7 @@ def _unit(row: dict[str, Any]) -> str:
 
 
 def _scaled(value: float, row: dict[str, Any]) -> str:
-    return _digits(value * 1000 if _unit(row) == "ms" else value)
-
-
-def _digits(value: float) -> str:
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+    return digits(value * 1000 if _unit(row) == "ms" else value)
 
 
 def _number(value: float | None) -> str:

@@ -23,7 +23,7 @@ from gpuseg.polar import PolarPlan
 
 from . import machine, work
 from .images import bicrystal
-from .timing import seconds
+from .timing import digits, in_ms, seconds
 from .work import Peaks, Work
 
 RADIUS = (20, 20)
@@ -296,8 +296,8 @@ def _stage_table(here: list[dict[str, Any]]) -> list[str]:
     ]
     return head + [
         f"| {row['stage']} | {row['shapes']} | {(row['read'] + row['written']) / 1e6:.1f} | "
-        f"{row['multiply_adds'] / 1e6:.0f} | {row['limit'] * 1e3:.3g} | {row['bound']} | "
-        f"{row['median'] * 1e3:.3g} ({min(row['values']) * 1e3:.3g} to {max(row['values']) * 1e3:.3g}) | "
+        f"{row['multiply_adds'] / 1e6:.0f} | {digits(row['limit'] * 1e3)} | {row['bound']} | "
+        f"{in_ms(row)} | "
         f"{row['reached']:.1%} |"
         for row in here
     ]

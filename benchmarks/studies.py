@@ -24,7 +24,7 @@ from gpuseg.grid import Grid
 from . import truth
 from .contenders import wait
 from .images import bicrystal
-from .timing import interleave_points, seconds
+from .timing import in_ms, interleave_points, seconds
 
 RADIUS = 20
 FAINT = 0.1
@@ -316,7 +316,6 @@ def table(study: dict[str, Any]) -> str:
     text = [f"| {study['x']} | ms (min to max) |" + (" adjusted Rand index |" if accurate else "")]
     text += ["|---:|---:|" + ("---:|" if accurate else "")]
     for point in study["points"]:
-        spread = f"{min(point['values']) * 1e3:.3g} to {max(point['values']) * 1e3:.3g}"
         right = f" {point['accuracy']:.3f} |" if accurate else ""
-        text.append(f"| {point['x']:g} | {point['median'] * 1e3:.3g} ({spread}) |{right}")
+        text.append(f"| {point['x']:g} | {in_ms(point)} |{right}")
     return "\n".join(text)

@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Stages = dict[str, float]
 Result = TypeVar("Result")
@@ -120,3 +120,14 @@ def seconds(work: Callable[[], Result]) -> tuple[float, Result]:
     start = time.perf_counter()
     result = work()
     return time.perf_counter() - start, result
+
+
+def digits(value: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def in_ms(timed: dict[str, Any]) -> str:
+    """The median and the band of what was timed, with its "median" and "values" in seconds."""
+    least, most = min(timed["values"]), max(timed["values"])
+    return f"{digits(timed['median'] * 1e3)} ({digits(least * 1e3)} to {digits(most * 1e3)})"

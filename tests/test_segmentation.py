@@ -283,6 +283,16 @@ def test_masked_pixels_are_minus_one(picture, upsampling):
     assert np.isfinite(got.separability).all()
 
 
+@pytest.mark.parametrize(
+    "descriptor", ["local-correlation-map", "rotational-symmetry", "power-spectrum", "histogram", "patches"]
+)
+def test_a_mask_without_room_for_a_patch_is_refused(picture, descriptor):
+    mask = np.zeros(picture.image.shape, bool)
+    mask[60:64] = True
+    with pytest.raises(ValueError, match="no grid point around which half of the pixels are finite"):
+        gpuseg.segment(picture.image, 2, descriptor=descriptor, stride=1, mask=mask, device="cpu")
+
+
 @pytest.mark.parametrize("hole", [np.nan, np.inf, -np.inf])
 def test_pixels_without_a_number_are_minus_one(picture, hole):
     image = picture.image.astype(np.float32)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpuseg import synthetic
-from gpuseg.synthetic import Amorphous, Lattice, Vacuum
+from gpuseg.synthetic import Amorphous, Lattice, Vacuum, _geometry
 from tests import naive
 
 SEEDED = settings(derandomize=True, deadline=None, max_examples=40)
@@ -182,7 +182,7 @@ def test_columns_are_summed_exactly(rows, cols, number, sigma, seed):
 def test_rendering_in_chunks_changes_nothing(monkeypatch):
     positions = np.random.default_rng(0).uniform(0, 60, (50, 2))
     whole = synthetic.gaussian_columns((60, 60), positions, sigma=2)
-    monkeypatch.setattr(synthetic, "CHUNK", 1000)
+    monkeypatch.setattr(synthetic.columns, "CHUNK", 1000)
     np.testing.assert_allclose(
         synthetic.gaussian_columns((60, 60), positions, sigma=2), whole, rtol=0, atol=1e-6
     )
@@ -229,7 +229,7 @@ def test_close_pairs_are_those_of_all_pairs():
     points = np.random.default_rng(0).uniform(-30, 70, (200, 2))
     squared = ((points[:, None] - points[None]) ** 2).sum(-1)
     wanted = np.argwhere((squared < 36) & ~np.eye(200, dtype=bool))
-    got = np.stack(synthetic._close_pairs(points, 6.0), 1)
+    got = np.stack(_geometry.close_pairs(points, 6.0), 1)
     assert sorted(map(tuple, got)) == sorted(map(tuple, wanted))
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import gpuseg
 from gpuseg import Feature, Fusion, Histogram, LocalCorrelationMap, Part, Patches, PowerSpectrum, synthetic
 from gpuseg.descriptors import as_descriptor
-from gpuseg.descriptors.base import Descriptors
+from gpuseg.descriptors.base import DeadImageError, Descriptors
 from gpuseg.descriptors.choice import describe, from_description
 from gpuseg.descriptors.fusion import _weight
 from gpuseg.engines import cpu
@@ -42,13 +42,15 @@ def device(request, emulated_cuda):
 
 
 def wanted_of(descriptor, image, rows, cols, radius, mask=None):
-    """Values by the definition, filled by the rule."""
+    """Values by the definition, filled by the rule; None where there is not a single one."""
     if isinstance(descriptor, PowerSpectrum):
         values = naive.power_spectrum(image, rows, cols, radius, mask)
     elif isinstance(descriptor, Patches):
         values = naive.scaled_patches(image, rows, cols, radius, mask)
     else:
         values = naive.histogram(image, rows, cols, radius, descriptor.n_bins, mask)
+    if np.isnan(values).all():
+        return None
     operations = [(k, 0) for k in range(1, len(values) + 1)]  # none is the opposite of another
     if descriptor.border == "full" or not naive.valid_pixels(image, mask).all():
         values = naive.fill_missing(values, operations, rows, cols, naive.valid_pixels(image, mask))
@@ -56,16 +58,21 @@ def wanted_of(descriptor, image, rows, cols, radius, mask=None):
 
 
 def check(descriptor, image, stride, radius, mask=None, device="cpu"):
-    got = descriptor.transform(image, stride, mask, device)
     rows, cols = (
         naive.grid_positions(n, stride, r if descriptor.border == "valid" else None)
         for n, r in zip(image.shape, radius, strict=True)
     )
+    wanted = wanted_of(descriptor, image, rows, cols, radius, mask)
+    if wanted is None:
+        with pytest.raises(DeadImageError, match="no grid point around which half of the pixels"):
+            descriptor.transform(image, stride, mask, device)
+        return
+    got = descriptor.transform(image, stride, mask, device)
     np.testing.assert_array_equal(got.grid.rows, rows)
     np.testing.assert_array_equal(got.grid.cols, cols)
     assert got.values.dtype == np.float32
     assert len(got.operations) == len(set(got.operations)) == got.values.shape[0]
-    values, wanted = got.values, wanted_of(descriptor, image, rows, cols, radius, mask)
+    values = got.values
     if isinstance(descriptor, PowerSpectrum):
         # amplitudes are what rounding adds to; none can exceed all of the window's pixels together
         values, wanted = np.sqrt(values), np.sqrt(wanted)

@@ -13,6 +13,7 @@ __all__ = [
     "BORDERS",
     "DeadImageError",
     "Descriptors",
+    "check_scored",
     "place_grid",
     "prepare",
     "usable_points",
@@ -23,7 +24,7 @@ BORDERS = ("full", "valid")
 
 
 class DeadImageError(ValueError):
-    """An image without anything to score: constant, or without a finite pixel that may be used."""
+    """An image without anything to score: constant, or without enough pixels that may be used anywhere."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +184,28 @@ def place_grid(
     if border == "full":
         return Grid.full(shape, stride)
     return Grid.inside(shape, stride, (radius[0] + reach[0], radius[1] + reach[1]))
+
+
+def check_scored(values: Any) -> None:
+    """Refuse an image of which nothing could be scored: what would be filled in tells nothing.
+
+    Parameters
+    ----------
+    values : (N, h, w) array
+        NaN where missing.
+
+    Raises
+    ------
+    DeadImageError
+        If all of them are.
+    """
+    xp = namespace(values)
+    # one map after the other: the first one tells, as a rule
+    if not any(bool(xp.any(xp.isfinite(values[k, ...]))) for k in range(values.shape[0])):
+        raise DeadImageError(
+            "`image` has no grid point around which half of the pixels are finite, inside the image and not "
+            "masked; use smaller radii or a larger `mask`"
+        )
 
 
 def usable_points(pixels: Any, valid: Any, grid: Grid) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 
 from gpuseg.arrays import home_of, namespace, resolve_device
 from gpuseg.checks import check_choice, check_image, check_int, check_mask, check_radius
-from gpuseg.descriptors.base import BORDERS, Descriptors, place_grid, prepare, usable_points
+from gpuseg.descriptors.base import BORDERS, Descriptors, check_scored, place_grid, prepare, usable_points
 from gpuseg.descriptors.kept import Kept
 from gpuseg.engines import engine_for
 from gpuseg.grid import Grid
@@ -134,6 +134,7 @@ class PolarSymmetry:
             values = _all_or_none(engine.pool(scores, grid, pooling, n_max), n_max)
             usable = usable_points(pixels, valid, grid)
             if border == "full" or valid is not None:
+                check_scored(values)
                 alone = np.full(len(operations), -1, np.int64)
                 values = engine.fill_missing(values, alone, usable)
         return Descriptors(values, operations, grid, usable).on(home_of(image))

@@ -11,7 +11,7 @@ import numpy as np
 
 from gpuseg.arrays import home_of, resolve_device
 from gpuseg.checks import check_choice, check_image, check_int, check_mask, check_radius
-from gpuseg.descriptors.base import BORDERS, Descriptors, place_grid, prepare, usable_points
+from gpuseg.descriptors.base import BORDERS, Descriptors, check_scored, place_grid, prepare, usable_points
 from gpuseg.engines import engine_for
 from gpuseg.grid import Grid
 from gpuseg.symmetry import Translation, as_translations, translations_in_window
@@ -259,6 +259,7 @@ def _transform(
         scores = engine.translation_scores(pixels, valid, grid, shifts, radius, method)
         usable = usable_points(pixels, valid, grid)
         if border == "full" or valid is not None:
+            check_scored(scores)
             complete = _complete(grid, radius, descriptor.reach()) if valid is None else (0, 0, 0, 0)
             scores = engine.fill_missing(scores, _opposites(operations), usable, complete)
     return Descriptors(scores, operations, grid, usable).on(home_of(image))

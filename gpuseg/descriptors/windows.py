@@ -13,7 +13,7 @@ import numpy as np
 from gpuseg.arrays import home_of, move, namespace, resolve_device
 from gpuseg.checks import check_choice, check_image, check_int, check_mask, check_radius
 from gpuseg.constants import FLAT_VARIANCE, VALID_FRACTION
-from gpuseg.descriptors.base import BORDERS, Descriptors, place_grid, prepare, usable_points
+from gpuseg.descriptors.base import BORDERS, Descriptors, check_scored, place_grid, prepare, usable_points
 from gpuseg.engines import engine_for
 from gpuseg.grid import Grid
 
@@ -116,6 +116,7 @@ def describe_windows(
             _measure(measure(there, valid, namespace(pixels)), pixels, valid, grid, radius, values)
         usable = usable_points(pixels, valid, grid)
         if descriptor.border == "full" or valid is not None:
+            check_scored(values)
             alone = np.full(len(operations), -1, np.int64)
             complete = _inside(grid, radius) if valid is None else (0, 0, 0, 0)
             values = engine_for(where).fill_missing(values, alone, usable, complete)

@@ -12,13 +12,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from . import report
 from .cases import CASES, Case, chosen
 from .pystem_client import DEFAULT_FOLDER, Pystem, PystemError
+from .timing import Contender
 
 WHOLE_PROCESS = ("cli", "first-call", "import", "memory")
 SERIES = ("series", "series-memory")
 MEMORY = ("memory", "series-memory")
+DEVICES = ("cpu", "cuda")
+RESULTS = Path(__file__).with_name("results")
+PAGE = Path(__file__).with_name("page")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -31,17 +37,44 @@ def parser() -> argparse.ArgumentParser:
     right.set_defaults(work=accuracy)
     right.add_argument("--shared", type=folder, metavar="FOLDER", help="folder with golden/ and data/")
     right.add_argument("--device", default="cpu", help="where gpuseg works (default: cpu)")
-    _common_options(right)
+    right.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to FILE")
+    _pystem_option(right)
+    roof = works.add_parser("roofline", help="how near each stage comes to the machine's own limits")
+    roof.set_defaults(work=roofline)
+    roof.add_argument("--size", type=positive, default=1024, help="side of the image (default: 1024)")
+    _run_options(roof, rounds=5)
+    curves = works.add_parser("studies", help="time and accuracy against one variable at a time")
+    curves.set_defaults(work=studies)
+    curves.add_argument(
+        "--study", type=study, action="append", default=[], metavar="GLOB", help="only these; repeatable"
+    )
+    _run_options(curves, rounds=3)
     show = works.add_parser("table", help="Markdown tables of JSON files made by --json")
     show.set_defaults(work=table)
-    show.add_argument("files", type=Path, nargs="+", metavar="FILE.json")
+    show.add_argument("files", type=results_file, nargs="+", metavar="FILE.json")
+    one = works.add_parser("report", help="one page with figures from JSON files of any machines")
+    one.set_defaults(work=page)
+    one.add_argument(
+        "files", type=results_file, nargs="*", metavar="FILE.json", help="default: all of benchmarks/results"
+    )
+    one.add_argument(
+        "--out", type=Path, default=PAGE, metavar="FOLDER", help="where report.md and its figures go"
+    )
     names = works.add_parser("list", help="the cases, with what each asks")
     names.set_defaults(work=list_cases)
     return top
 
 
-def _common_options(command: argparse.ArgumentParser) -> None:
+def _run_options(command: argparse.ArgumentParser, rounds: int) -> None:
+    command.add_argument(
+        "--rounds", type=positive, default=rounds, help=f"timed rounds after the warm-up (default: {rounds})"
+    )
+    command.add_argument("--device", choices=DEVICES, help="only this device (default: both)")
+    command.add_argument("--quick", action="store_true", help="small pictures, 2 rounds: does it all run?")
     command.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to FILE")
+
+
+def _pystem_option(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--pystem",
         type=Path,
@@ -53,9 +86,6 @@ def _common_options(command: argparse.ArgumentParser) -> None:
 
 def _speed_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--rounds", type=positive, default=7, help="timed rounds after the warm-up (default: 7)"
-    )
-    command.add_argument(
         "--case",
         type=pattern,
         action="append",
@@ -63,9 +93,8 @@ def _speed_options(command: argparse.ArgumentParser) -> None:
         metavar="GLOB",
         help="only these cases; repeatable",
     )
-    command.add_argument("--device", choices=("cpu", "cuda"), help="only this device (default: both)")
-    command.add_argument("--quick", action="store_true", help="small pictures, 2 rounds: does it all run?")
-    _common_options(command)
+    _run_options(command, rounds=7)
+    _pystem_option(command)
 
 
 def positive(text: str) -> int:
@@ -81,6 +110,29 @@ def pattern(text: str) -> str:
         names = ", ".join(case.name for case in CASES)
         raise argparse.ArgumentTypeError(f"no case is called {text!r}; there are: {names}")
     return text
+
+
+def study(text: str) -> str:
+    """A shell pattern that some study matches."""
+    from .studies import STUDIES, chosen
+
+    if not chosen([text]):
+        names = ", ".join(each.name for each in STUDIES)
+        raise argparse.ArgumentTypeError(f"no study is called {text!r}; there are: {names}")
+    return text
+
+
+def results_file(text: str) -> Path:
+    """A file that ``--json`` made."""
+    try:
+        found = json.loads(Path(text).read_text())
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be read as JSON: {error}") from None
+    if not isinstance(found, dict) or not {"machine", "device", "versions"} <= found.keys():
+        raise argparse.ArgumentTypeError(
+            f"{text!r} holds no run; make one: python -m benchmarks --json {text}"
+        )
+    return Path(text)
 
 
 def folder(text: str) -> Path:
@@ -108,7 +160,7 @@ def preamble(pystem: Pystem | None) -> dict[str, Any]:
     from . import machine
 
     here = machine.describe()
-    if here["load_before"] is not None and here["load_before"] > 0.25 * here["cores"]:
+    if here["load_before"] is not None and here["load_before"] > report.BUSY * here["cores"]:
         print(f"the machine is busy (load {here['load_before']:.2f}): times will be poor", file=sys.stderr)
     return {
         "versions": machine.versions(),
@@ -143,16 +195,11 @@ def measure(
     if device == "cuda" and not run["device"]["usable"]:
         print(f"  not measured: {run['device']['reason']}")
         return {**found, "not_measured": run["device"]["reason"]}
-    from . import contenders, images, process, series, timing
+    from . import images, timing
 
     scene = images.bicrystal(size, dose=3.0)
     with tempfile.TemporaryDirectory(prefix="gpuseg-bench-") as folder:
-        if case.work in WHOLE_PROCESS:
-            people, baseline = process.contenders(case, scene[0], Path(folder)), None
-        elif case.work in SERIES:
-            people, baseline = series.contenders(case, device, Path(folder), quick), None
-        else:
-            people, baseline = contenders.contenders(case, device, scene, pystem)
+        people, baseline = _people(case, device, scene, pystem, Path(folder), quick)
         unit = "MB" if case.work in MEMORY else "s"
         rows = timing.rows(timing.interleave(people, rounds), baseline, unit)
     found["rows"] = [report.row_to_json(row) for row in rows]
@@ -161,7 +208,7 @@ def measure(
     found["rightness"] = {person.name: person.rightness() for person in people if person.rightness}
     for who, measures in found["rightness"].items():
         print("  " + ", ".join(f"{measure} of {who}: {value:.3g}" for measure, value in measures.items()))
-    if case.work == "descriptors" and case.descriptor == "translations" and device == "cpu":
+    if case.work in ("descriptors", "dense") and case.descriptor == "translations" and device == "cpu":
         found["limit_seconds"] = limit(case, size, run)
         print(f"  the machine's own limit for box: {found['limit_seconds'] * 1000:.2f} ms")
     found["goals"] = (
@@ -172,12 +219,71 @@ def measure(
     return found
 
 
+def _people(
+    case: Case, device: str, scene: Any, pystem: Pystem | None, folder: Path, quick: bool
+) -> tuple[list[Contender], str | None]:
+    """Who takes part in a case, and the name of the baseline."""
+    from . import contenders, dense, predict, process, series, zernike
+
+    if case.work in WHOLE_PROCESS:
+        return process.contenders(case, scene[0], folder), None
+    if case.work in SERIES:
+        return series.contenders(case, device, folder, quick), None
+    if case.work == "dense":
+        return dense.contenders(case, device, scene)
+    if case.work == "predict":
+        return predict.contenders(case, device, scene[0].shape[0])
+    if case.work == "zernike":
+        return zernike.contenders(case, device, scene)
+    return contenders.contenders(case, device, scene, pystem)
+
+
 def limit(case: Case, size: int, run: dict[str, Any]) -> float:
     """What the machine could do at best in a case of descriptors."""
-    from . import machine
+    from . import contenders, work
 
-    side = 2 * 20 // (5 if case.max_num_points == 100 else 1) + 1
-    return machine.limit_seconds(run["machine"], size, side**2, (size // case.stride) ** 2)
+    descriptor = contenders.descriptor_of(case, "box")
+    shifts = np.array([(t.d_row, t.d_col) for t in descriptor.operations()])
+    copies, rate = run["machine"]["copy_gb_per_s"] * 1e9, run["machine"]["multiply_adds_per_s"]
+    least = work.box_scores(size**2, descriptor.grid((size, size), case.stride).size, shifts, case.stride)
+    return least.seconds(work.Peaks(run["machine"]["cores"], copies, copies, copies, rate))[0]
+
+
+def roofline(options: argparse.Namespace) -> int:
+    """Measure every stage beside what the machine could do."""
+    from . import roofline as stages
+
+    size, rounds = (128, 2) if options.quick else (options.size, options.rounds)
+    results = {**preamble(None), "rounds": rounds, "quick": options.quick, "roofline": []}
+    devices = (options.device,) if options.device else DEVICES
+    for row in stages.measure(devices, size, rounds, options.quick):
+        results["roofline"].append(row)
+        print(stages.line(row), flush=True)
+        keep(results, options.json)
+    return 0
+
+
+def studies(options: argparse.Namespace) -> int:
+    """Measure the chosen studies on the devices there are."""
+    from . import studies as curves
+
+    rounds = 1 if options.quick else options.rounds
+    results = {**preamble(None), "rounds": rounds, "quick": options.quick, "studies": []}
+    for each in curves.chosen(options.study):
+        for device in each.devices:
+            if options.device not in (None, device):
+                continue
+            print(f"{each.name} on {device}: {each.what}", flush=True)
+            if device == "cuda" and not results["device"]["usable"]:
+                reason = results["device"]["reason"]
+                print(f"  not measured: {reason}")
+                results["studies"].append({"name": each.name, "device": device, "not_measured": reason})
+                continue
+            found = curves.measure(each, device, rounds, options.quick)
+            results["studies"].append(found)
+            print("\n".join(curves.lines(found)), flush=True)
+            keep(results, options.json)
+    return 0
 
 
 def accuracy(options: argparse.Namespace) -> int:
@@ -204,6 +310,19 @@ def keep(results: dict[str, Any], path: Path | None) -> None:
 def table(options: argparse.Namespace) -> int:
     """Print Markdown."""
     print("\n\n".join(report.table(json.loads(path.read_text())) for path in options.files))
+    return 0
+
+
+def page(options: argparse.Namespace) -> int:
+    """Write the page; 2 if there is nothing to write it from."""
+    from . import page as pages
+
+    files = options.files or sorted(RESULTS.glob("*.json"))
+    if not files:
+        print(f"no JSON file is given and {RESULTS} holds none; make one with --json", file=sys.stderr)
+        return 2
+    runs = {path.stem: json.loads(path.read_text()) for path in files}
+    print(f"wrote {pages.write(runs, options.out)}")
     return 0
 
 

@@ -27,7 +27,7 @@ class Case:
     ----------
     name, what : str
         The name to choose it by, and one line of explanation.
-    work : {"descriptors", "components", "segment", "methods", "series", "series-memory", "cli", ...}
+    work : {"descriptors", "components", "segment", "methods", "dense", "predict", "zernike", "series", ...}
     size : int
         Side of the square picture in pixels; `quick_size` is that of ``--quick``.
     picture : str
@@ -69,7 +69,7 @@ CASES = (
         "scores of 81 translations at every 5th pixel (all defaults), pystem's direct",
         "descriptors",
         pystem_method="direct",
-        goals=(Goal("descriptors", "ratio", 150.0),),
+        goals=(Goal("descriptors", "ratio", 300.0),),
     ),
     Case(
         "descriptors-1681",
@@ -77,14 +77,14 @@ CASES = (
         "descriptors",
         max_num_points=1681,
         pystem_method="fft",
-        goals=(Goal("descriptors", "ratio", 15.0),),
+        goals=(Goal("descriptors", "ratio", 40.0),),
     ),
     Case(
         "segment",
         "from the image to the labels of all its pixels, 2 patterns, 5 components; whole and stage by stage",
         "segment",
         pystem_method="direct",
-        goals=(Goal("whole", "ratio", 60.0),),
+        goals=(Goal("whole", "ratio", 120.0),),
     ),
     Case(
         "power-spectrum",
@@ -129,6 +129,29 @@ CASES = (
         max_num_points=9,
         stride=20,
         methods=WAYS,
+    ),
+    Case(
+        "dense-196",
+        "scores of 196 translations at every pixel; scipy.ndimage.uniform_filter makes only their box sums",
+        "dense",
+        quick_size=128,
+        max_num_points=196,
+        stride=1,
+        goals=(Goal("descriptors", "ratio", 12.0),),
+    ),
+    Case(
+        "predict-50",
+        "4 frames labelled by a model of the best 50 of 441 translations, learnt from another frame",
+        "predict",
+        max_num_points=441,
+        goals=(Goal("per frame", "at most", 1 / 60),),
+    ),
+    Case(
+        "zernike",
+        "symmetry maps of every pixel: 2, 3, 4, 6-fold turns, 10 mirrors; motif-learn's from Zernike moments",
+        "zernike",
+        size=512,
+        quick_size=128,
     ),
     Case(
         "series",

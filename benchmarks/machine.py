@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import platform
 import subprocess
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from gpuseg import arrays
+from gpuseg.engines import engine_for
 
 from .timing import seconds
+from .work import Peaks
 
 PACKAGES = ("gpuseg", "numpy", "scipy", "scikit-learn", "numba", "cupy-cuda12x", "cupy-cuda13x", "cuml-cu13")
 THREAD_VARIABLES = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -33,7 +37,7 @@ def versions() -> dict[str, str]:
 
 
 def describe() -> dict[str, Any]:
-    """Processor, cores, memory, system, thread settings, and the two limits that `limit_seconds` uses."""
+    """Processor, cores, memory, system, thread settings; copies of one thread and arithmetic of all."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "processor": _processor(),
@@ -55,10 +59,7 @@ def device() -> dict[str, Any]:
 
 def copy_bandwidth(megabytes: int = 128, times: int = 5) -> float:
     """Bytes per second, read and written, of the fastest of some large copies in one thread."""
-    source = np.ones(megabytes * 1_000_000 // 4, np.float32)
-    target = np.empty_like(source)
-    np.copyto(target, source)
-    return 2 * source.nbytes / min(seconds(lambda: np.copyto(target, source))[0] for _ in range(times))
+    return _speeds_of_memory(arrays.resolve_device("cpu"), 1, megabytes * 1_000_000, times)[0]
 
 
 def multiply_adds(side: int = 1024, times: int = 5) -> float:
@@ -68,15 +69,74 @@ def multiply_adds(side: int = 1024, times: int = 5) -> float:
     return side**3 / min(seconds(lambda: a @ a)[0] for _ in range(times))
 
 
-def limit_seconds(machine: dict[str, Any], side: int, n_translations: int, n_points: int) -> float:
-    """The least time `box` could take here: its arithmetic at peak or its bytes at copy speed.
+def peaks(where: arrays.Device, quick: bool = False) -> Peaks:
+    """What a device can do at best: on the CPU on as many threads as gpuseg uses, each with work of its own.
 
-    Arithmetic: a multiply-add per pixel and translation for the product image and one for its running sum.
-    Bytes: the image read once and the scores written once. The longer of the two counts.
+    Parameters
+    ----------
+    where : Device
+    quick : bool
+        Small arrays, two tries: numbers of the right kind, not to be quoted.
+
+    Returns
+    -------
+    Peaks
+        The fastest of some tries each. On a GPU: CuPy's copies and cuBLAS without TF32.
     """
-    arithmetic = 2 * side * side * n_translations / machine["multiply_adds_per_s"]
-    traffic = 4 * (side * side + n_translations * n_points) / (machine["copy_gb_per_s"] * 1e9)
-    return max(arithmetic, traffic)
+    on_gpu = where.kind == "cuda"
+    times = 2 if quick else 15  # many, so that some of them have the machine for themselves
+    n_bytes = 4_000_000 if quick else 2_000_000_000 if on_gpu else 256_000_000
+    side = 256 if quick else 8192 if on_gpu else 1024
+    threads = 1 if on_gpu else engine_for(where).n_threads()
+    with where.current:
+        copied, written, fresh = _speeds_of_memory(where, threads, n_bytes, times)
+        xp = _array_module(where)
+        factor = xp.ones((side, side), dtype=xp.float32)
+        products = [xp.empty_like(factor) for _ in range(threads)]
+
+        def multiply(product: Any) -> None:
+            xp.matmul(factor, factor, out=product)
+
+        rate = threads * side**3 / _fastest(where, multiply, products, times)
+    return Peaks(0 if on_gpu else threads, copied, written, fresh, rate)
+
+
+def _speeds_of_memory(
+    where: arrays.Device, threads: int, n_bytes: int, times: int
+) -> tuple[float, float, float]:
+    """Bytes per second of copies (read and written), of writing, and of writing to new memory, on threads."""
+    xp = _array_module(where)
+    source = xp.ones(n_bytes // 4, dtype=xp.float32)
+    target = xp.zeros_like(source)
+    edges = np.linspace(0, source.size, threads + 1).astype(int).tolist()
+    parts = [slice(*edge) for edge in itertools.pairwise(edges)]
+
+    def copy(part: slice) -> None:
+        xp.copyto(target[part], source[part])
+
+    def write(part: slice) -> None:
+        target[part] = 1.0
+
+    def write_new(part: slice) -> None:
+        xp.empty(part.stop - part.start, dtype=xp.float32)[:] = 1.0
+
+    copied, written, fresh = (_fastest(where, work, parts, times) for work in (copy, write, write_new))
+    return 2 * source.nbytes / copied, source.nbytes / written, source.nbytes / fresh
+
+
+def _fastest(where: arrays.Device, work: Callable[[Any], None], items: list[Any], times: int) -> float:
+    """Least seconds of some runs of `work` for all items at once, after a first that is not counted."""
+
+    def run() -> None:
+        engine_for(where).each(work, items)
+        where.synchronize()
+
+    run()
+    return min(seconds(run)[0] for _ in range(times))
+
+
+def _array_module(where: arrays.Device) -> Any:
+    return arrays.cupy_module() if where.kind == "cuda" else np
 
 
 def _processor() -> str:

@@ -6,9 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from . import roofline, studies
 from .cases import Goal
-from .timing import Row
+from .timing import Row, digits
 
+BUSY = 0.25
+"""Load per core before a run, above which its times are not to be trusted."""
 MET = {True: "yes", False: "**no**", None: ""}
 
 
@@ -56,25 +59,60 @@ def line(row: dict[str, Any]) -> str:
 
 
 def table(results: dict[str, Any]) -> str:
-    """The Markdown tables of a JSON file: of the timed cases, and of `accuracy`."""
-    text = [_heading(results), ""]
-    if results.get("cases"):
-        text += [
-            "| case | device | stage | who | median | min to max | faster than baseline (band) |",
-            "|---|---|---|---|---:|---:|---|",
-        ]
-    for case in results.get("cases", []):
+    """The Markdown tables of a JSON file: of all that was measured in one run."""
+    parts = [heading(results), *(part(results) for part in (cases, rooflines, curves, accuracy))]
+    return "\n\n".join(part for part in parts if part)
+
+
+def cases(results: dict[str, Any]) -> str:
+    """The timed cases, how right they were, and their goals; "" where there are none."""
+    found = results.get("cases", [])
+    if not found:
+        return ""
+    text = [
+        "| case | device | stage | who | median | min to max | faster than baseline (band) |",
+        "|---|---|---|---|---:|---:|---|",
+    ]
+    for case in found:
         name = f"{case['name']} ({case.get('picture') or '{size}x{size}'.format(**case)})"
         if "not_measured" in case:
             text.append(f"| {name} | {case['device']} | | | not measured | | {case['not_measured']} |")
         for row in case.get("rows", []):
             who = f"| {name} | {case['device']} | {row['stage']} | {row['contender']}"
             text.append(f"{who} | {_amount(row)} | {_spread(row)} | {_ratio(row)} |")
-    text += _rightness(results) + _goals(results) + _accuracy(results)
-    return "\n".join(text)
+    return "\n".join(text + _rightness(results) + _goals(results))
 
 
-def _heading(results: dict[str, Any]) -> str:
+def rooflines(results: dict[str, Any]) -> str:
+    """The stages beside the machine's limits; "" where there are none."""
+    return roofline.table(results) if results.get("roofline") else ""
+
+
+def curves(results: dict[str, Any]) -> str:
+    """The studies; "" where there are none."""
+    text = []
+    for study in results.get("studies", []):
+        title = f"{study['name']} on {study['device']}"
+        if "not_measured" in study:
+            text.append(f"{title}: not measured ({study['not_measured']}).")
+            continue
+        fitted = f" {studies.exponent_in_words(study).capitalize()}." if study["exponent"] else ""
+        text += [f"{title}: {study['what']}.{fitted}", studies.table(study)]
+    return "\n\n".join(text)
+
+
+def heading(results: dict[str, Any]) -> str:
+    """The machine, the versions, and a warning where the run was a trial or the machine was busy."""
+    busy = results["machine"].get("load_before")
+    warnings = []
+    if results.get("quick"):
+        warnings.append("**A quick trial on small pictures, not to be quoted.**")
+    if busy is not None and busy > BUSY * results["machine"]["cores"]:
+        warnings.append(f"**Noisy: the machine was busy (load {busy:.1f} before the run).**")
+    return " ".join([_machine(results), *warnings])
+
+
+def _machine(results: dict[str, Any]) -> str:
     machine, device = results["machine"], results["device"]
     gpus = ", ".join(gpu["name"] for gpu in device["devices"]) or f"no GPU ({device['reason']})"
     packages = ", ".join(f"{name} {number}" for name, number in results["versions"].items())
@@ -109,14 +147,15 @@ def _goals(results: dict[str, Any]) -> list[str]:
     return head + lines if lines else []
 
 
-def _accuracy(results: dict[str, Any]) -> list[str]:
+def accuracy(results: dict[str, Any]) -> str:
+    """How right both packages are; "" where it was not asked."""
     lines = [
         f"| {row['case']} | {row['measure']} | {_number(row['gpuseg'])} | {_number(row['pystem'])} "
         f"| {row['wanted']} | {MET[row['met']]} |"
         for row in results.get("accuracy", [])
     ]
-    head = ["", "| case | measure | gpuseg | pystem | wanted | met |", "|---|---|---:|---:|---|---|"]
-    return head + lines if lines else []
+    head = ["| case | measure | gpuseg | pystem | wanted | met |", "|---|---|---:|---:|---|---|"]
+    return "\n".join(head + lines) if lines else ""
 
 
 def _wanted(goal: dict[str, Any]) -> str:
@@ -139,7 +178,7 @@ def _ratio(row: dict[str, Any]) -> str:
     if row["ratio"] is None:
         return ""
     low, high = row["ratio_band"]
-    return f"{_digits(row['ratio'])} x {row['baseline']} ({_digits(low)} to {_digits(high)})"
+    return f"{digits(row['ratio'])} x {row['baseline']} ({digits(low)} to {digits(high)})"
 
 
 def _unit(row: dict[str, Any]) -> str:
@@ -147,11 +186,7 @@ def _unit(row: dict[str, Any]) -> str:
 
 
 def _scaled(value: float, row: dict[str, Any]) -> str:
-    return _digits(value * 1000 if _unit(row) == "ms" else value)
-
-
-def _digits(value: float) -> str:
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+    return digits(value * 1000 if _unit(row) == "ms" else value)
 
 
 def _number(value: float | None) -> str:

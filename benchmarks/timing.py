@@ -7,10 +7,11 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Stages = dict[str, float]
 Result = TypeVar("Result")
+Item = TypeVar("Item")
 PAUSE = 0.05
 """Seconds between two runs: threads of the one that just ended stop spinning before the next begins."""
 
@@ -71,6 +72,25 @@ def interleave(contenders: list[Contender], rounds: int, warm_ups: int = 1) -> d
     return results
 
 
+def interleave_points(items: list[Item], timed: Callable[[Item], float], rounds: int) -> list[list[float]]:
+    """Time some items in turns, forth and back, as `interleave` does, after a round that is not counted.
+
+    Returns
+    -------
+    list of list of float
+        For each item its seconds in every round.
+    """
+    found: list[list[float]] = [[] for _ in items]
+    for turn in range(-1, rounds):
+        order = range(len(items)) if turn % 2 == 0 else range(len(items) - 1, -1, -1)
+        for k in order:
+            gc.collect()
+            spent = timed(items[k])
+            if turn >= 0:
+                found[k].append(spent)
+    return found
+
+
 def rows(results: dict[str, list[Stages]], baseline: str | None, unit: str = "s") -> list[Row]:
     """What the rounds say, one row per stage and contender.
 
@@ -100,3 +120,14 @@ def seconds(work: Callable[[], Result]) -> tuple[float, Result]:
     start = time.perf_counter()
     result = work()
     return time.perf_counter() - start, result
+
+
+def digits(value: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def in_ms(timed: dict[str, Any]) -> str:
+    """The median and the band of what was timed, with its "median" and "values" in seconds."""
+    least, most = min(timed["values"]), max(timed["values"])
+    return f"{digits(timed['median'] * 1e3)} ({digits(least * 1e3)} to {digits(most * 1e3)})"

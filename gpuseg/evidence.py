@@ -162,7 +162,8 @@ def reach_of(descriptor: Any) -> float:
     total = sum(float(np.mean(getattr(descriptor, name))) for name in names)
     if hasattr(descriptor, "reach") and "window_radius" not in names:
         total += float(np.mean(descriptor.reach()))
-    return total
+    glides = getattr(descriptor, "glides", 0.0)
+    return total if isinstance(glides, str) else total + float(np.max(glides))
 
 
 def _room(described: Sequence[Descriptors], reach: float) -> float:

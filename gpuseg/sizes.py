@@ -8,7 +8,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from gpuseg.arrays import home_of
 from gpuseg.checks import AUTO
+from gpuseg.descriptors.base import prepare
 from gpuseg.lattice import LatticeVector, autocorrelation
 from gpuseg.symmetry import translations_in_window
 
@@ -151,6 +153,7 @@ def resolve(descriptor: Any, stride: Any, image: Any, mask: Any = None) -> tuple
     """
     if not wants_sizes(descriptor, stride):
         return descriptor, stride, None
+    prepare(image, mask, home_of(image))  # what cannot be scored is an error, and not without a lattice
     sizes = sizes_of(image, mask)
     log.log(logging.INFO if sizes.lattice_period else logging.WARNING, "%s", "; ".join(sizes.reasons))
     return _filled(descriptor, sizes), sizes.stride if is_auto(stride) else stride, sizes

@@ -85,6 +85,8 @@ def learn(
     """
     evidence = None
     n_usable = sum(int(namespace(each.usable).count_nonzero(each.usable)) for each in described)
+    if n_usable == 0:
+        raise ValueError("`mask` and finite pixels meet at no grid point; a smaller `stride` may help")
     if n_patterns != AUTO and n_patterns > n_usable:
         raise ValueError(
             f"`n_patterns` is {n_patterns}; at most the number of usable grid points, "

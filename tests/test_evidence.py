@@ -351,3 +351,9 @@ def test_an_emulated_gpu_chooses_the_same(emulated_cuda):
     np.testing.assert_allclose(got.evidence.valley, wanted.evidence.valley, atol=0.02)
     np.testing.assert_allclose(got.evidence.region, wanted.evidence.region, atol=0.02)
     assert (cupy.asnumpy(got.labels) == wanted.labels).mean() > 0.99
+
+
+def test_a_glide_is_part_of_the_reach():
+    glide = gpuseg.GlideReflectionSymmetry(10, 2, (4.5, 7.0), 5)
+    assert evidence.reach_of(glide) == 10 + 5 + 7
+    assert evidence.reach_of(gpuseg.GlideReflectionSymmetry(10, pooling_radius=5)) == 15

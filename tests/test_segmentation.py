@@ -735,3 +735,11 @@ def test_the_smallest_images(rows, cols):
     got = gpuseg.segment(GOOD[:rows, :cols], random_state=0, device="cpu")
     assert got.labels.shape == (rows, cols)
     assert set(np.unique(got.labels)) == {0, 1}
+
+
+def test_a_mask_between_the_grid_points_is_told():
+    mask = np.zeros((60, 60), bool)
+    mask[:, [k for k in range(60) if k % 5 != 2]] = True  # grid points lie in columns 2, 7, ...
+    image = np.random.default_rng(0).normal(size=(60, 60))
+    with pytest.raises(ValueError, match="meet at no grid point; a smaller `stride`"):
+        gpuseg.segment(image, mask=mask, descriptor=gpuseg.LocalCorrelationMap(6, 3), stride=5, device="cpu")

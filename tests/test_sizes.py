@@ -198,3 +198,10 @@ def test_a_descriptor_alone_cannot_know_and_says_who_does():
         LocalCorrelationMap(20, "auto").transform(NOISE, device="cpu")
     with pytest.raises(TypeError, match="`stride` is 'auto'"):
         LocalCorrelationMap().transform(NOISE, stride="auto", device="cpu")
+
+
+@pytest.mark.parametrize("image", [np.full((80, 80), np.nan), np.ones((80, 80))], ids=["nan", "constant"])
+def test_a_dead_image_is_an_error_before_it_is_one_without_a_lattice(image, caplog):
+    with pytest.raises(ValueError, match="`image` of shape"):
+        gpuseg.segment(image, stride="auto", device="cpu")
+    assert not caplog.records

@@ -228,7 +228,7 @@ class Fusion:
                     xp = namespace(values)
                     index = xp.asarray(here, device=values.device)
                     parts.append(xp.take(xp.reshape(values, (values.shape[0], -1)), index, axis=1))
-            weights.append(_weight(namespace(*parts).concat(parts, axis=1).T))
+            weights.append(_weight(namespace(*parts).concat(parts, axis=1).T) if parts else 0.0)
         return replace(self, weights=tuple(weights))
 
     def working_bytes(self, band: Grid) -> int:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from gpuseg.checks import check_image, check_int, check_mask
+from gpuseg.checks import check_image, check_mask
 from gpuseg.descriptors.base import Descriptors
 from gpuseg.descriptors.polar_symmetry import PolarSymmetry
 from gpuseg.descriptors.reflection import plane_angles
@@ -106,7 +106,7 @@ class GlideReflectionSymmetry(PolarSymmetry):
         """
         if self.glides != "auto":
             return self
-        longest = 2 * check_int(self.radius, "radius", 1)
+        longest = 2 * self._checked()[0]
         found = autocorrelation(image, mask)
         angles = plane_angles(self.n_planes, self.angles)
         periods = {angle: period_along(found, angle, SPREAD) for angle in angles}

@@ -289,6 +289,7 @@ def _grid(
     descriptor: LocalCorrelationMap | PreselectedTranslations, image_shape: tuple[int, int], stride: int
 ) -> Grid:
     radius = check_radius(descriptor.patch_radius, "patch_radius")
+    check_choice(descriptor.method, "method", METHODS)
     border = check_choice(descriptor.border, "border", BORDERS)
     return place_grid(image_shape, stride, radius, border, "patch_radius", descriptor.reach())
 

@@ -512,12 +512,47 @@ def _nearest_score(scores, i, j):
     return scores[best_y, best_x] if best >= 0 else ZERO
 
 
+@njit(**INNER)
+def _nearest_rows(scores, near, last):
+    """near[i, j] = the row nearest to i with a score in column j, the upper of two; -1 if there is none."""
+    n_rows, n_cols = scores.shape
+    last[:] = -1
+    for i in range(n_rows):
+        for j in range(n_cols):
+            last[j] = last[j] if math.isnan(scores[i, j]) else i
+            near[i, j] = last[j]
+    last[:] = -1
+    for i in range(n_rows - 1, -1, -1):
+        for j in range(n_cols):
+            last[j] = last[j] if math.isnan(scores[i, j]) else i
+            above, below = near[i, j], last[j]
+            near[i, j] = below if above < 0 or (below >= 0 and below - i < i - above) else above
+
+
+@njit(**INNER)
+def _score_nearest_by_rows(scores, near, i, j):
+    """The same as `_nearest_score`, from the nearest rows of every column."""
+    n_cols = near.shape[1]
+    best, row, col = np.int64(-1), np.int64(-1), np.int64(-1)
+    away = 0
+    while away < n_cols and (best < 0 or away * away <= best):
+        for x in (j - away, j + away):
+            if 0 <= x < n_cols and near[i, x] >= 0:
+                y = np.int64(near[i, x])
+                d = (y - i) * (y - i) + away * away
+                if best < 0 or d < best or (d == best and (y < row or (y == row and x < col))):
+                    best, row, col = d, y, x
+        away += 1
+    return scores[row, col] if best >= 0 else ZERO
+
+
 @njit(**KERNEL)
-def fill_pair(scores, one, other, wanted, complete):
+def fill_pair(scores, one, other, wanted, complete, near, last):
     """Missing scores of two opposite operations of (N, h, w), in place; they may be the same.
 
     First from each other, then at the points `wanted` (h, w) from the nearest grid point. complete = (first
-    row, end, first column, end) of a rectangle of grid points that is known to miss nothing.
+    row, end, first column, end) of a rectangle of grid points that is known to miss nothing; near (h, w) and
+    last (w,) int32: working memory.
     """
     _, n_rows, n_cols = scores.shape
     places = np.empty((n_rows * n_cols, 2), np.int32)  # where both are missing
@@ -537,9 +572,19 @@ def fill_pair(scores, one, other, wanted, complete):
             elif math.isnan(b):
                 scores[other, i, j] = a
     found = np.empty((n, 2), np.float32)
+    # the search by rings looks at the square of the distance, that by rows at all points once
+    furthest = max(complete[0], n_rows - complete[1], complete[2], n_cols - complete[3])
+    by_rows = n * furthest * furthest > 2 * n_rows * n_cols
+    if by_rows:  # both miss the same now
+        _nearest_rows(scores[one], near, last)
     for k in range(n):  # all found before one is written: a filled score is nobody's neighbour
-        found[k, 0] = _nearest_score(scores[one], places[k, 0], places[k, 1])
-        found[k, 1] = _nearest_score(scores[other], places[k, 0], places[k, 1])
+        i, j = places[k, 0], places[k, 1]
+        if by_rows:
+            found[k, 0] = _score_nearest_by_rows(scores[one], near, i, j)
+            found[k, 1] = _score_nearest_by_rows(scores[other], near, i, j)
+        else:
+            found[k, 0] = _nearest_score(scores[one], i, j)
+            found[k, 1] = _nearest_score(scores[other], i, j)
     for k in range(n):
         scores[one, places[k, 0], places[k, 1]] = found[k, 0]
         scores[other, places[k, 0], places[k, 1]] = found[k, 1]

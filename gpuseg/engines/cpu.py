@@ -310,7 +310,12 @@ def fill_missing(
     """
     wanted = np.ascontiguousarray(wanted)
     pairs = [(k, max(k, int(m))) for k, m in enumerate(opposite) if m < 0 or m >= k]
-    _share_out(_kernels().fill_pair, pairs, lambda pair: (scores, *pair, wanted, complete))
+
+    def call(pair: tuple[int, int]) -> tuple[Any, ...]:
+        near, last = np.empty(wanted.shape, np.int32), np.empty(wanted.shape[1], np.int32)
+        return scores, *pair, wanted, complete, near, last
+
+    _share_out(_kernels().fill_pair, pairs, call)
     return scores
 
 

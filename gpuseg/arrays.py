@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -21,9 +22,11 @@ __all__ = [
     "Device",
     "DeviceError",
     "cuda_devices",
+    "free_memory",
     "gpu_status",
     "home_of",
     "ingest",
+    "is_out_of_memory",
     "move",
     "namespace",
     "resolve_device",
@@ -152,6 +155,58 @@ def cuda_devices() -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def free_memory(device: Device) -> int:
+    """Memory that could be had on a device.
+
+    Parameters
+    ----------
+    device : Device
+
+    Returns
+    -------
+    int
+        Bytes. On the CPU what Linux calls available, within the limit of the container; elsewhere all there
+        is, or 8 GB where nothing tells.
+    """
+    if device.kind == "cuda":
+        cupy = cupy_module()
+        with device.current:
+            pool = cupy.get_default_memory_pool()
+            return int(cupy.cuda.runtime.memGetInfo()[0]) + int(pool.free_bytes())
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            fields = dict(line.split(":", 1) for line in file)
+        free = int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        try:
+            return int(os.sysconf("SC_PHYS_PAGES")) * int(os.sysconf("SC_PAGE_SIZE"))
+        except (AttributeError, OSError, ValueError):  # Windows has no such thing
+            return 8 << 30
+    try:
+        limit, used = (
+            int(Path(f"/sys/fs/cgroup/memory.{name}").read_text("ascii")) for name in ("max", "current")
+        )
+    except (OSError, ValueError):  # no container, or no limit ("max")
+        return free
+    return max(min(free, limit - used), 0)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory did not suffice, on the host or on a GPU.
+
+    Parameters
+    ----------
+    error : Exception
+
+    Returns
+    -------
+    bool
+    """
+    if isinstance(error, MemoryError):  # CuPy's is one too
+        return True
+    return "cupy" in sys.modules and "cudaErrorMemoryAllocation" in str(error)
 
 
 def resolve_device(device: Any, array: Any = None) -> Device:

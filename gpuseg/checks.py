@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import Any
 
@@ -17,11 +18,14 @@ __all__ = [
     "check_int",
     "check_int_or_auto",
     "check_mask",
+    "check_memory",
     "check_radius",
 ]
 
 AUTO = "auto"
 """The word for what gpuseg is to choose itself."""
+
+UNITS = {"KB": 2**10, "MB": 2**20, "GB": 2**30, "TB": 2**40}
 
 
 def check_int(value: Any, name: str, minimum: int, maximum: int | None = None) -> int:
@@ -103,6 +107,34 @@ def check_radius(value: Any, name: str) -> tuple[int, int]:
     if len(pair) != 2:
         raise ValueError(f"`{name}` is {value!r}; one number of pixels or a pair (rows, columns) is needed")
     return check_int(pair[0], name, 0), check_int(pair[1], name, 0)
+
+
+def check_memory(value: Any) -> int:
+    """A number of bytes.
+
+    Parameters
+    ----------
+    value : int or str
+        Such as 10**8, "100000000", "100MB" or "2GB".
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    if not isinstance(value, str):
+        return check_int(value, "max_memory", 1)
+    text = value.strip().upper()
+    try:
+        size = float(text) if text.isdecimal() else float(text[:-2]) * UNITS[text[-2:]]
+    except (KeyError, ValueError):
+        size = math.nan
+    if not 1 <= size < math.inf:
+        raise ValueError(f"`max_memory` is {value!r}; bytes or a text such as '128MB' or '2GB' is needed")
+    return int(size)
 
 
 def check_choice(value: Any, name: str, choices: tuple[str, ...]) -> str:

@@ -31,10 +31,6 @@ BAD_INPUT, INTERRUPTED, BUG = 2, 130, 1
 # Seconds after which work is long enough for a progress display.
 PATIENCE = 1.0
 
-# Fitted to the peak memory of `segment` for 512 to 2048 pixels and 81 to 1681 translations, good to a third:
-# float32 scores and what the PCA needs beside them; images, labels and certainty.
-BYTES_PER_SCORE, BYTES_PER_PIXEL = 7, 20
-
 FLAGS_SHOWN = 10
 
 DEMO_FOLDER = "gpuseg-demo"
@@ -185,6 +181,7 @@ pipeline_options = _together(
 )
 output_option = _option("-o", "--output", type=PATH, help="Folder of the result.  [IMAGE-gpuseg]")
 device_option = _option("--device", default="auto", help="auto, cpu, cuda, or cuda:1 for the second GPU.")
+memory_option = _option("--max-memory", metavar="SIZE", help="Such as 2GB.  [half of what is free]")
 force_option = _option("--force", is_flag=True, help="Overwrite an existing result.")
 
 
@@ -232,6 +229,7 @@ def cli(ctx: click.Context) -> None:
 @descriptor_options
 @pipeline_options
 @device_option
+@memory_option
 @reading_options
 @force_option
 @verbosity_options
@@ -635,6 +633,8 @@ def devices(verbosity: _Verbosity) -> None:
 )
 @click.argument("image", type=PATH)
 @descriptor_options
+@device_option
+@memory_option
 @reading_options
 @verbosity_options
 @click.pass_obj
@@ -673,9 +673,12 @@ def _range(data: Any) -> str:
     return spread + (f", {missing} not finite" if missing else "")
 
 
-def _say_cost(verbosity: _Verbosity, data: Any, stride: Any, descriptor: Any) -> None:
+def _say_cost(
+    verbosity: _Verbosity, data: Any, stride: Any, descriptor: Any, device: str, max_memory: str | None
+) -> None:
     from gpuseg.checks import check_int
     from gpuseg.descriptors import as_descriptor
+    from gpuseg.large import plan_memory
     from gpuseg.sizes import resolve
 
     descriptor, stride, _ = resolve(as_descriptor(descriptor), stride, data)
@@ -685,8 +688,8 @@ def _say_cost(verbosity: _Verbosity, data: Any, stride: Any, descriptor: Any) ->
     verbosity.say(f"grid          {grid.shape[0]} x {grid.shape[1]} points, every {stride} px")
     kind = "translations" if hasattr(descriptor, "reach") else "values"
     verbosity.say(f"{kind:<14}{len(operations)}, {scores} scores")
-    memory = BYTES_PER_SCORE * scores + BYTES_PER_PIXEL * shape[0] * shape[1]
-    verbosity.say(f"memory        about {memory / 2**20:.0f} MB")
+    plan = plan_memory(descriptor, shape, stride, max_memory=max_memory, device=device)
+    verbosity.say(f"memory        {plan}")
 
 
 if __name__ == "__main__":

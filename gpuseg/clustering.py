@@ -106,11 +106,22 @@ def squared_distances(samples: Any, centers: Any) -> Any:
     (n, S) array, at least 0
     """
     xp = namespace(samples, centers)
+    if samples.shape[0] > SAMPLES_AT_A_TIME:
+        return xp.concat([squared_distances(part, centers) for part in _parts(samples)], axis=1)
     rows = []
     for k in range(centers.shape[0]):  # few centres; differences first, so nothing cancels
         difference = samples.T - centers[k, :][:, None]
         rows.append(xp.sum(difference * difference, axis=0))
     return xp.stack(rows)
+
+
+SAMPLES_AT_A_TIME = 1 << 20
+"""Of more samples, only so many at a time have their differences from the centres in memory."""
+
+
+def _parts(samples: Any) -> list[Any]:
+    n = samples.shape[0]
+    return [samples[begin : min(begin + SAMPLES_AT_A_TIME, n), :] for begin in range(0, n, SAMPLES_AT_A_TIME)]
 
 
 def assign(samples: Any, centers: Any) -> Any:
@@ -126,7 +137,10 @@ def assign(samples: Any, centers: Any) -> Any:
     (S,) int32 array
     """
     xp = namespace(samples, centers)
-    return xp.astype(xp.argmin(squared_distances(samples, centers), axis=0), xp.int32)
+    parts = [
+        xp.astype(xp.argmin(squared_distances(part, centers), axis=0), xp.int32) for part in _parts(samples)
+    ]
+    return parts[0] if len(parts) == 1 else xp.concat(parts)
 
 
 def certainty(distances: Any) -> Any:
@@ -145,6 +159,8 @@ def certainty(distances: Any) -> Any:
         coincide.
     """
     xp = namespace(distances)
+    if distances.shape[1] > SAMPLES_AT_A_TIME:
+        return xp.concat([certainty(part.T) for part in _parts(distances.T)])
     if distances.shape[0] == 1:
         return xp.ones(distances.shape[1], dtype=xp.float32)
     ordered = xp.sort(distances, axis=0)
@@ -198,7 +214,8 @@ def check_random_state(random_state: Any) -> np.random.RandomState:
 def _fit_lloyd(model: KMeans, samples: Any) -> tuple[Any, float, int]:
     random = check_random_state(model.random_state)
     xp = namespace(samples)
-    threshold = model.tol * float(xp.mean(xp.var(samples.T, axis=1)))
+    spread = [xp.var(samples[:, k]) for k in range(samples.shape[1])]
+    threshold = model.tol * float(xp.mean(xp.stack(spread)))
     engine = engine_for(home_of(samples))
     n_starts = model.n_init if model.n_clusters > 1 else 1
     starts = [seed_centers(samples, model.n_clusters, random) for _ in range(n_starts)]
@@ -253,21 +270,29 @@ def lloyd(samples: Any, centers: Any, max_iter: int, threshold: float) -> tuple[
     xp = namespace(samples)
     at_a_time = engine_for(home_of(samples)).ITERATIONS_AT_A_TIME
     names = xp.arange(centers.shape[0], dtype=xp.int32)[:, None]
-    n_iter = 0
+    n_iter, parts = 0, _parts(samples)
+
+    def sums_of(part: Any) -> tuple[Any, Any]:
+        """Number and sum of the samples of each cluster."""
+        # |x - c|^2 less |x|^2, halved and negated: one matrix product
+        nearness = centers @ part.T - 0.5 * xp.sum(centers * centers, axis=1)[:, None]
+        labels = xp.astype(xp.argmax(nearness, axis=0), xp.int32)
+        member = xp.astype(labels[None, :] == names, part.dtype)
+        return xp.sum(member, axis=1)[:, None], member @ part
+
     while n_iter < max_iter:
         for _ in range(min(at_a_time, max_iter - n_iter)):
             before = centers
-            # |x - c|^2 less |x|^2, halved and negated: one matrix product
-            nearness = centers @ samples.T - 0.5 * xp.sum(centers * centers, axis=1)[:, None]
-            labels = xp.astype(xp.argmax(nearness, axis=0), xp.int32)
-            member = xp.astype(labels[None, :] == names, samples.dtype)
-            count = xp.sum(member, axis=1)[:, None]
-            mean = (member @ samples) / xp.where(count > 0, count, xp.ones_like(count))
+            count, total = sums_of(parts[0])
+            for part in parts[1:]:
+                more = sums_of(part)
+                count, total = count + more[0], total + more[1]
+            mean = total / xp.where(count > 0, count, xp.ones_like(count))
             centers = xp.where(count > 0, mean, before)
             n_iter += 1
         if float(xp.sum((centers - before) ** 2)) <= threshold:
             break
-    inertia = float(xp.sum(xp.min(squared_distances(samples, centers), axis=0)))
+    inertia = sum(float(xp.sum(xp.min(squared_distances(part, centers), axis=0))) for part in parts)
     return centers, inertia, n_iter
 
 

@@ -6,7 +6,7 @@ import functools
 import importlib.util
 import itertools
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -82,8 +82,29 @@ class PCA:
         """
         n_samples, n_features = samples.shape
         wanted = check_n_components(self.n_components, n_features, n_samples)
-        mean, components, variance, ratio = _solver(samples)(samples, wanted)
-        xp = namespace(samples)
+        return self._keep(*_solver(samples)(samples, wanted))
+
+    def fit_parts(self, parts: Iterable[Any]) -> PCA:
+        """Find the components of samples that come in parts, of which one at a time is in memory.
+
+        By the covariance matrix of all of them: the components are those of `fit`, but for rounding.
+
+        Parameters
+        ----------
+        parts : iterable of (S, N) float32 array, NumPy or CuPy
+            Looked at once; together at least one sample.
+
+        Returns
+        -------
+        PCA
+            Itself.
+        """
+        moments = functools.reduce(_together, (_moments(part) for part in parts if part.shape[0]))
+        wanted = check_n_components(self.n_components, moments[1].shape[0], moments[0])
+        return self._keep(*_principal(*moments, wanted))
+
+    def _keep(self, mean: Any, components: Any, variance: Any, ratio: Any) -> PCA:
+        xp = namespace(components)
         largest = xp.argmax(xp.abs(components), axis=1)
         signs = xp.sign(components[xp.arange(components.shape[0]), largest])
         signs = xp.where(signs == 0, xp.ones_like(signs), signs)
@@ -191,13 +212,33 @@ def covariance_pca(samples: Any, wanted: int | float) -> tuple[Any, Any, Any, An
     -------
     mean (N,), components (K, N), explained variance (K,), explained variance ratio (K,)
     """
-    xp = namespace(samples)
-    n_samples, n_features = samples.shape
-    mean = xp.mean(samples, axis=0)
-    covariance = _scatter(samples, mean) / max(n_samples - 1, 1)
+    return _principal(*_moments(samples), wanted)
+
+
+Moments = tuple[int, Any, Any]
+"""Number of samples, their mean (N,), their scatter about it (N, N)."""
+
+
+def _moments(samples: Any) -> Moments:
+    mean = namespace(samples).mean(samples, axis=0)
+    return samples.shape[0], mean, _scatter(samples, mean)
+
+
+def _together(one: Moments, other: Moments) -> Moments:
+    """Moments of the samples of both; nothing large is subtracted."""
+    xp = namespace(one[2])
+    n, mean = one[0] + other[0], xp.astype(one[1], xp.float64)
+    apart = other[1] - mean
+    scatter = one[2] + other[2] + (one[0] * (other[0] / n)) * apart[:, None] * apart[None, :]
+    return n, mean + (other[0] / n) * apart, scatter
+
+
+def _principal(n_samples: int, mean: Any, scatter: Any, wanted: int | float) -> tuple[Any, Any, Any, Any]:
+    xp, n_features = namespace(scatter), scatter.shape[0]
+    covariance = scatter / max(n_samples - 1, 1)
     total = xp.sum(xp.linalg.diagonal(covariance))
     count = wanted if isinstance(wanted, int) else n_features
-    variance, vectors = engine_for(home_of(samples)).leading_eigenvectors(covariance, count)
+    variance, vectors = engine_for(home_of(scatter)).leading_eigenvectors(covariance, count)
     variance = xp.clip(variance, 0, None)
     ratio = variance / xp.where(total > 0, total, xp.ones_like(total))
     n = _enough(to_numpy(ratio), wanted)

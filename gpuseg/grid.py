@@ -86,6 +86,36 @@ class Grid:
         """Number of grid points."""
         return self.shape[0] * self.shape[1]
 
+    def band(self, begin: int, end: int) -> Grid:
+        """Some neighbouring rows of grid points.
+
+        Parameters
+        ----------
+        begin, end : int
+            The first row, and the one after the last, counted in grid points.
+
+        Returns
+        -------
+        Grid
+            Of the same image.
+        """
+        first = self.first[0] + self.stride * begin, self.first[1]
+        return Grid(self.image_shape, self.stride, first, (end - begin, self.shape[1]))
+
+    def place_of(self, band: Grid) -> tuple[int, int]:
+        """Where a `band` of this grid begins and ends.
+
+        Parameters
+        ----------
+        band : Grid
+
+        Returns
+        -------
+        begin, end : int
+        """
+        begin = (band.first[0] - self.first[0]) // self.stride
+        return begin, begin + band.shape[0]
+
     def at_points(self, image: Any) -> Any:
         """The pixels of an (H, W) array under the grid points.
 

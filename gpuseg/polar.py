@@ -12,10 +12,13 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["BATCH", "MOST_SECTORS", "PolarPlan", "ring_sizes", "samples_of", "sectors_for"]
+__all__ = ["BATCH", "MOST_SECTORS", "SPLINE_ROWS", "PolarPlan", "ring_sizes", "samples_of", "sectors_for"]
 
 BATCH = 32
 """Largest number of samples that are held at a time while their products are summed."""
+
+SPLINE_ROWS = 32
+"""So many rows further a pixel has no share in the coefficients of a cubic spline: 0.27 ** 32 is 6e-19."""
 
 SECTORS = 4
 """Quarter turns and flips of the image permute the samples of every ring, so they only permute the scores."""

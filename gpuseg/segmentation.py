@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpuseg.arrays import Device, home_of, move, namespace, resolve_device, to_numpy
-from gpuseg.checks import check_image, check_int_or_auto, check_mask
+from gpuseg.checks import check_image, check_int_or_auto, check_mask, check_memory
 from gpuseg.clustering import certainty, check_random_state, sizes, squared_distances
 from gpuseg.decomposition import check_n_components
 from gpuseg.descriptors import Descriptors, as_descriptor
@@ -21,9 +22,10 @@ from gpuseg.descriptors.base import valid_pixels
 from gpuseg.descriptors.choice import describe, from_description
 from gpuseg.evidence import Evidence, reach_of
 from gpuseg.grid import Grid
+from gpuseg.large import MemoryPlan, describe_image, plan_memory, within_memory
 from gpuseg.misfit import misfit
 from gpuseg.selection import select_operations
-from gpuseg.separability import separability
+from gpuseg.separability import separability_of_parts
 from gpuseg.sizes import resolve, wants_sizes
 from gpuseg.stages import Stopwatch, flat_usable, learn, project_points
 
@@ -47,8 +49,9 @@ class Segmentation:
     certainty : (H, W) or (h, w) float32 array
         1 - d_1 / d_2 in [0, 1], from the distances to the nearest and second nearest centre; low certainty
         inside a region is a defect. 0 where masked.
-    descriptors : Descriptors
-        Values (N, h, w) per operation and grid point.
+    descriptors : Descriptors or gpuseg.large.BandedDescriptors
+        Values (N, h, w) per operation and grid point. Where they did not fit into memory, ``bands()`` gives
+        them some rows at a time.
     components : (K, h, w) float32 array
         The descriptors' principal components.
     point_labels : (h, w) int32 array
@@ -70,7 +73,7 @@ class Segmentation:
     image: Any
     labels: Any
     certainty: Any
-    descriptors: Descriptors
+    descriptors: Any
     components: Any
     point_labels: Any
     point_certainty: Any
@@ -108,10 +111,13 @@ class Segmentation:
     @functools.cached_property
     def separability(self) -> Any:
         """(N,) float32: Fisher separability of each operation (paper, eq. 4); see `gpuseg.separability`."""
-        xp = namespace(self.descriptors.values)
-        values = xp.reshape(self.descriptors.values, (len(self.operations), -1))
+        xp = namespace(self.point_labels)
         labels = xp.where(self.descriptors.usable, self.point_labels, -xp.ones_like(self.point_labels))
-        return separability(values, xp.reshape(labels, (-1,)), self.n_patterns)
+        parts = (
+            (xp.reshape(band.values, (len(self.operations), -1)), xp.reshape(labels[rows, :], (-1,)))
+            for rows, band in self._bands()
+        )
+        return separability_of_parts(parts, self.n_patterns)
 
     @functools.cached_property
     def misfit(self) -> float:
@@ -119,11 +125,23 @@ class Segmentation:
 
         Far above `SegmentationModel.typical_misfit` where the image shows something that was not learnt.
         """
-        usable, model = flat_usable(self.descriptors), self.model
-        xp, home = namespace(self.components), home_of(self.components)
-        components = xp.reshape(self.components, (self.components.shape[0], -1))[:, usable].T
-        nearest = xp.min(squared_distances(components, move(model.cluster_centers, home)), axis=0)
-        return misfit(self.descriptors.samples(), move(model.mean, home), components, nearest)
+        model, xp, home = self.model, namespace(self.components), home_of(self.components)
+        mean, centers = move(model.mean, home), move(model.cluster_centers, home)
+        found = []
+        for rows, band in self._bands():
+            here = xp.reshape(self.components[:, rows, :], (self.components.shape[0], -1))
+            components = here[:, flat_usable(band)].T
+            nearest = xp.min(squared_distances(components, centers), axis=0)
+            found.append((misfit(band.samples(), mean, components, nearest), components.shape[0]))
+        known = [(value, count) for value, count in found if not math.isnan(value)]
+        if not known:
+            return float("nan")
+        return sum(value * count for value, count in known) / sum(count for _, count in known)
+
+    def _bands(self) -> Iterator[tuple[slice, Descriptors]]:
+        """Rows of the grid, and their descriptors."""
+        for band in self.descriptors.bands():
+            yield slice(*self.grid.place_of(band.grid)), band
 
     @functools.cached_property
     def area_fractions(self) -> np.ndarray:
@@ -270,7 +288,9 @@ class SegmentationModel:
     accuracy: float | None = None
     typical_misfit: float | None = None
 
-    def predict(self, image: Any, mask: Any = None, device: Any = "auto") -> Segmentation:
+    def predict(
+        self, image: Any, mask: Any = None, device: Any = "auto", *, max_memory: int | str | None = None
+    ) -> Segmentation:
         """Label an image with the patterns of the model.
 
         Parameters
@@ -279,6 +299,8 @@ class SegmentationModel:
         mask : (H, W) array_like of bool, optional
             True where a pixel may be used.
         device : {"auto", "cpu", "cuda", "cuda:i"}
+        max_memory : int or str, optional
+            As in `gpuseg.segment`.
 
         Returns
         -------
@@ -291,14 +313,20 @@ class SegmentationModel:
             As `gpuseg.segment`.
         """
         image, mask, where = _check_input(image, mask, device)
-        clock = Stopwatch(where)
-        with where.current:
-            with clock("descriptors"):
-                descriptors = _describe(self.descriptor, image, self.stride, mask, where)
-            with clock("decomposition"):
-                mean, axes = move(self.mean, where), move(self.components, where)
-                components = project_points(descriptors, mean, axes)
-            return _label(self, image, mask, descriptors, components, clock, self._parameters())
+        n_components = int(self.components.shape[0])
+        plan = plan_memory(self.descriptor, image.shape, self.stride, n_components, max_memory, where)
+
+        def run(plan: MemoryPlan | None) -> Segmentation:
+            clock = Stopwatch(where)
+            with where.current:
+                with clock("descriptors"):
+                    descriptors = describe_image(self.descriptor, image, self.stride, mask, where, plan)
+                with clock("decomposition"):
+                    mean, axes = move(self.mean, where), move(self.components, where)
+                    components = project_points(descriptors, mean, axes)
+                return _label(self, image, mask, descriptors, components, clock, self._parameters())
+
+        return within_memory(run, plan)
 
     def select(self, n_operations: int, labelled: Any, labels: Any = None) -> SegmentationModel:
         """Keep the operations of largest Fisher separability (paper, eq. 4): a fast model for series.
@@ -418,6 +446,7 @@ def segment(
     random_state: Any = None,
     mask: Any = None,
     device: Any = "auto",
+    max_memory: int | str | None = None,
 ) -> Segmentation:
     """Segment an atomic-resolution image into patterns by their local symmetry.
 
@@ -452,6 +481,11 @@ def segment(
         True where a pixel may be used; the others get the label -1.
     device : {"auto", "cpu", "cuda", "cuda:i"}
         "auto" is the GPU if there is one. Results live where `image` lives.
+    max_memory : int or str, optional
+        Bytes that the work may take, such as 4 * 10**9 or "4GB"; None is half of what is free. Descriptors
+        that do not fit are worked on in bands of grid rows, twice each: the same labels, except where two
+        centres are equally near to the last digits. Python with its libraries and the tiles of each core,
+        some 50 MB, come on top.
 
     Returns
     -------
@@ -483,6 +517,7 @@ def segment(
         random_state=random_state,
         masks=[mask],
         device=device,
+        max_memory=max_memory,
     )[0]
 
 
@@ -498,6 +533,7 @@ def segment_together(
     random_state: Any,
     masks: Sequence[Any],
     device: Any,
+    max_memory: int | str | None = None,
 ) -> list[Segmentation]:
     """Segment several images with one set of patterns, learnt from the descriptors of all of them.
 
@@ -510,6 +546,8 @@ def segment_together(
     device : {"auto", "cpu", "cuda", "cuda:i"}
     masks : sequence of (H, W) array_like of bool or None
         One per image.
+    max_memory : int or str, optional
+        As in `segment`; each image has its share of it.
 
     Returns
     -------
@@ -544,28 +582,57 @@ def segment_together(
         "sort_labels_by_pattern_size": bool(sort_labels_by_pattern_size),
         "random_state": int(random_state) if isinstance(random_state, int | np.integer) else None,
     }
+    with where.current, clock("descriptors"):
+        image, valid, _ = inputs[0]
+        learnt = descriptor.found_in(image, valid) if hasattr(descriptor, "found_in") else descriptor
+    budget = None if max_memory is None else check_memory(max_memory) // len(inputs)
+    shape = max((image.shape for image, _, _ in inputs), key=math.prod)
+    plan = plan_memory(learnt, shape, step, n_components, budget, where)
+    state = seeds.get_state()
+
+    def run(plan: MemoryPlan | None) -> list[Segmentation]:
+        seeds.set_state(state)
+        return _segment_all(inputs, learnt, plan, n_patterns, parameters, seeds, clock)
+
+    found = within_memory(run, plan)
+    if sizes is not None:
+        for each in found:
+            each.parameters["lattice_period"] = sizes.lattice_period
+    return found
+
+
+def _segment_all(
+    inputs: list[tuple[Any, Any, Device]],
+    descriptor: Any,
+    plan: MemoryPlan | None,
+    n_patterns: Any,
+    parameters: dict[str, Any],
+    seeds: np.random.RandomState,
+    clock: Stopwatch,
+) -> list[Segmentation]:
+    """Describe, learn and label; `parameters` as of `segment`, with numbers for sizes."""
+    where, stride, upsampling = clock.device, parameters["stride"], parameters["upsampling"]
+    n_components, by_size = parameters["n_components"], parameters["sort_labels_by_pattern_size"]
     with where.current:
         with clock("descriptors"):
             described, learnt = [], descriptor
             for image, valid, _ in inputs:  # what is learnt from the first image holds for all
-                described.append(_describe(learnt, image, step, valid, where))
+                described.append(describe_image(learnt, image, stride, valid, where, plan))
                 learnt = described[-1].descriptor or learnt
         pca, components, centers, typical, evidence = learn(
-            described, n_patterns, n_components, sort_labels_by_pattern_size, seeds, clock, reach_of(learnt)
+            described, n_patterns, n_components, by_size, seeds, clock, reach_of(learnt)
         )
-        parameters["n_patterns"] = len(centers)
-        if sizes is not None:
-            parameters["lattice_period"] = sizes.lattice_period
+        parameters = {**parameters, "n_patterns": len(centers)}
         if evidence is not None:
             parameters["evidence"] = asdict(evidence)
         model = SegmentationModel(
             descriptor=learnt,
-            stride=step,
+            stride=stride,
             mean=to_numpy(pca.mean_),
             components=to_numpy(pca.components_),
             explained_variance_ratio=to_numpy(pca.explained_variance_ratio_),
             cluster_centers=centers,
-            upsampling=bool(upsampling),
+            upsampling=upsampling,
             **typical,
         )
         return [
@@ -579,16 +646,11 @@ def _check_input(image: Any, mask: Any, device: Any) -> tuple[Any, Any, Device]:
     return image, check_mask(mask, image.shape), resolve_device(device, image)
 
 
-def _describe(descriptor: Any, image: Any, stride: int, mask: Any, where: Device) -> Descriptors:
-    mask = None if mask is None else move(mask, where)
-    return descriptor.transform(move(image, where), stride=stride, mask=mask, device=where)
-
-
 def _label(
     model: SegmentationModel,
     image: Any,
     mask: Any,
-    descriptors: Descriptors,
+    descriptors: Any,
     components: Any,
     clock: Stopwatch,
     parameters: dict[str, Any],

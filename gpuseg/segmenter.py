@@ -25,6 +25,7 @@ class Segmenter(BaseEstimator):
     sort_labels_by_pattern_size : bool
     random_state : int, numpy.random.RandomState or None
     device : {"auto", "cpu", "cuda", "cuda:i"}
+    max_memory : int or str, optional
         All as in `gpuseg.segment`, and looked at when fitting, not before.
 
     Attributes
@@ -46,6 +47,7 @@ class Segmenter(BaseEstimator):
         sort_labels_by_pattern_size: bool = True,
         random_state: Any = None,
         device: Any = "auto",
+        max_memory: int | str | None = None,
     ) -> None:
         self.n_patterns = n_patterns
         self.descriptor = descriptor
@@ -55,6 +57,7 @@ class Segmenter(BaseEstimator):
         self.sort_labels_by_pattern_size = sort_labels_by_pattern_size
         self.random_state = random_state
         self.device = device
+        self.max_memory = max_memory
 
     def fit(self, image: Any, mask: Any = None) -> Segmenter:
         """Segment an image and keep what was learnt.
@@ -86,4 +89,4 @@ class Segmenter(BaseEstimator):
         Segmentation
         """
         check_is_fitted(self, "model_")
-        return self.model_.predict(image, mask=mask, device=self.device)
+        return self.model_.predict(image, mask=mask, device=self.device, max_memory=self.max_memory)

@@ -91,6 +91,8 @@ def _pooled(described: Sequence[Descriptors], labels: Sequence[Any], n_operation
         raise ValueError(f"{len(described)} descriptors came with {len(labels)} labels; one each is needed")
     samples, names = [], []
     for each, pattern in zip(described, labels, strict=True):
+        if not isinstance(each, Descriptors) and hasattr(each, "bands"):
+            each.samples()  # says why they are not there
         if not isinstance(each, Descriptors) or pattern is None:
             raise TypeError(
                 f"`labelled` is {type(each).__name__}{'' if pattern is not None else ' without `labels`'}; "

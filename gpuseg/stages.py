@@ -57,7 +57,7 @@ def learn(
 
     Parameters
     ----------
-    described : list of Descriptors
+    described : list of Descriptors or BandedDescriptors
     n_patterns : int or "auto"
     n_components : int or float
     sort_labels_by_pattern_size : bool
@@ -83,17 +83,21 @@ def learn(
     ValueError
         If there are fewer usable grid points than patterns.
     """
-    samples = joined([each.samples() for each in described])
     evidence = None
-    if samples.shape[0] == 0:
+    n_usable = sum(int(namespace(each.usable).count_nonzero(each.usable)) for each in described)
+    if n_usable == 0:
         raise ValueError("`mask` and finite pixels meet at no grid point; a smaller `stride` may help")
-    if n_patterns != AUTO and n_patterns > samples.shape[0]:
+    if n_patterns != AUTO and n_patterns > n_usable:
         raise ValueError(
             f"`n_patterns` is {n_patterns}; at most the number of usable grid points, "
-            f"{samples.shape[0]}, is needed; a smaller `stride` gives more"
+            f"{n_usable}, is needed; a smaller `stride` gives more"
         )
     with clock("decomposition"):
-        pca = PCA(n_components).fit(samples)
+        pca = PCA(n_components)
+        if all(isinstance(each, Descriptors) for each in described):
+            pca.fit(joined([each.samples() for each in described]))
+        else:
+            pca.fit_parts(band.samples() for each in described for band in each.bands())
         components = [project_points(each, pca.mean_, pca.components_) for each in described]
     if n_patterns == AUTO:
         with clock("number of patterns"):
@@ -101,7 +105,7 @@ def learn(
             n_patterns = evidence.n_patterns
             log.info("%s", evidence.reason)
     with clock("clustering"):
-        complete = samples.shape[0] == sum(each.grid.size for each in described)
+        complete = n_usable == sum(each.grid.size for each in described)
         pairs = zip(components, described, strict=True)
         known = joined(
             components if complete else [each[flat_usable(descriptors), :] for each, descriptors in pairs]
@@ -165,8 +169,20 @@ def project_points(descriptors: Descriptors, mean: Any, axes: Any) -> Any:
     ValueError
         If the descriptors have another number of operations than N.
     """
-    values = descriptors.values
-    flat = namespace(values).reshape(values, (values.shape[0], -1))
-    if flat.shape[0] != axes.shape[1]:
-        raise ValueError(f"the model knows {axes.shape[1]} operations, the descriptor gave {flat.shape[0]}")
-    return project(flat.T, mean, axes)
+    found: Any = None
+    begin = 0
+    for band in descriptors.bands():
+        values = band.values
+        flat = namespace(values).reshape(values, (values.shape[0], -1))
+        if flat.shape[0] != axes.shape[1]:
+            raise ValueError(
+                f"the model knows {axes.shape[1]} operations, the descriptor gave {flat.shape[0]}"
+            )
+        points = project(flat.T, mean, axes)
+        if band.grid == descriptors.grid:
+            return points
+        if found is None:  # filled in place: joined at the end they would be in memory twice
+            found = namespace(values).empty((axes.shape[0], descriptors.grid.size), dtype=points.dtype)
+        found[:, begin : begin + points.shape[0]] = points.T
+        begin += points.shape[0]
+    return found.T

@@ -89,7 +89,7 @@ def test_defaults_are_those_of_the_library(image, calls):
     assert repr(call.pop("descriptor")) == repr(gpuseg.LocalCorrelationMap())
     assert call == {
         "n_patterns": 2, "stride": 5, "n_components": 5, "upsampling": True, "random_state": None,
-        "mask": None, "device": "auto",
+        "mask": None, "device": "auto", "max_memory": None,
     }  # fmt: skip
     assert os.path.isdir("a-gpuseg")
 
@@ -97,7 +97,7 @@ def test_defaults_are_those_of_the_library(image, calls):
 def test_options_are_passed_on(image, calls):
     options = (
         "-n 3 --patch-radius 8,6 --window-radius 9 --max-num-points 60 --method box --border valid "
-        "--stride 4 --n-components 0.9 --no-upsampling --random-state 7 --device cpu"
+        "--stride 4 --n-components 0.9 --no-upsampling --random-state 7 --device cpu --max-memory 2GB"
     )
     assert main(["segment", "a.tif", *options.split()]) == 0
     call = calls[0]
@@ -107,6 +107,7 @@ def test_options_are_passed_on(image, calls):
     assert repr(call["descriptor"]) == repr(expected)
     assert (call["n_patterns"], call["stride"], call["n_components"]) == (3, 4, 0.9)
     assert (call["upsampling"], call["random_state"], call["device"]) == (False, 7, "cpu")
+    assert call["max_memory"] == "2GB"
 
 
 def test_other_descriptors_go_by_name(image, calls, capsys):

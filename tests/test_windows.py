@@ -263,7 +263,7 @@ def test_a_block_of_a_value_and_its_opposite_has_a_weight():
     values = np.random.default_rng(0).integers(0, 2, (1, 20, 20)).astype(np.float32)
     usable = np.ones((20, 20), bool)
     block = Descriptors(np.concatenate([values, 1 - values]), (0, 1), gpuseg.Grid.full((20, 20), 1), usable)
-    assert _weight(block) == pytest.approx((2 * values.var()) ** -0.5, rel=1e-5)
+    assert _weight(block.samples()) == pytest.approx((2 * values.var()) ** -0.5, rel=1e-5)
 
 
 def test_fused_blocks_need_the_same_grid(image):

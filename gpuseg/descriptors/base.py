@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gpuseg.arrays import Device, move, namespace
+from gpuseg.arrays import Device, home_of, move, namespace, resolve_device
+from gpuseg.checks import check_image, check_int, check_mask
 from gpuseg.engines import engine_for
 from gpuseg.grid import Grid
 
@@ -13,7 +15,9 @@ __all__ = [
     "BORDERS",
     "DeadImageError",
     "Descriptors",
+    "Ready",
     "check_scored",
+    "describe_whole",
     "place_grid",
     "prepare",
     "usable_points",
@@ -58,6 +62,15 @@ class Descriptors:
         """The (h, w) map of each operation."""
         return dict(zip(self.operations, self.values, strict=True))
 
+    def bands(self) -> Iterator[Descriptors]:
+        """All of them at once; those of an image worked on in bands come one band after the other.
+
+        Yields
+        ------
+        Descriptors
+        """
+        yield self
+
     def samples(self) -> Any:
         """The descriptors of the usable grid points.
 
@@ -82,6 +95,72 @@ class Descriptors:
         Descriptors
         """
         return replace(self, values=move(self.values, device), usable=move(self.usable, device))
+
+
+@dataclass(frozen=True)
+class Ready:
+    """An image, made ready once, that descriptors score as often as they are asked to.
+
+    Parameters
+    ----------
+    image : (H, W) array
+        In its own unit, on the device.
+    pixels, valid
+        From `prepare`.
+    device : Device
+    """
+
+    image: Any
+    pixels: Any
+    valid: Any
+    device: Device
+
+    @classmethod
+    def of(cls, image: Any, mask: Any, device: Device) -> Ready:
+        """Make an image ready.
+
+        Parameters
+        ----------
+        image, mask, device
+            As in `prepare`.
+
+        Returns
+        -------
+        Ready
+        """
+        pixels, valid = prepare(image, mask, device)
+        return cls(move(image, device), pixels, valid, device)
+
+
+def describe_whole(descriptor: Any, image: Any, stride: Any, mask: Any, device: Any) -> Descriptors:
+    """The values of a descriptor at every grid point.
+
+    Parameters
+    ----------
+    descriptor : descriptor
+        With ``operations()``, ``grid(image_shape, stride)`` and ``scorer(ready, grid)``: a function of a band
+        of the grid, or all of it, that gives its values (N, h, w).
+    image, stride, mask, device
+        As in `gpuseg.LocalCorrelationMap.transform`.
+
+    Returns
+    -------
+    Descriptors
+
+    Raises
+    ------
+    TypeError, ValueError, gpuseg.DeviceError
+    """
+    image = check_image(image)
+    mask = check_mask(mask, image.shape)
+    stride, operations = check_int(stride, "stride", 1), descriptor.operations()
+    grid = descriptor.grid(image.shape, stride)
+    where = resolve_device(device, image)
+    with where.current:
+        ready = Ready.of(image, mask, where)
+        values = descriptor.scorer(ready, grid)(grid)
+        usable = usable_points(ready.pixels, ready.valid, grid)
+        return Descriptors(values, operations, grid, usable).on(home_of(image))
 
 
 def valid_pixels(image: Any, mask: Any = None) -> Any:

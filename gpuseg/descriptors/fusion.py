@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from gpuseg.arrays import home_of, move, namespace, resolve_device
+from gpuseg.arrays import home_of, move, namespace, resolve_device, to_numpy
 from gpuseg.checks import check_image, check_int, check_mask
-from gpuseg.descriptors.base import Descriptors
+from gpuseg.descriptors.base import Descriptors, Ready, usable_points
+from gpuseg.descriptors.filling import Score
 from gpuseg.engines import engine_for
 from gpuseg.grid import Grid
 from gpuseg.symmetry import Part
@@ -153,12 +154,99 @@ class Fusion:
             weights, begin = [], 0
             for k, descriptor in enumerate(found.descriptors):
                 block = descriptor.transform(there, stride, hidden, where)
-                weights.append(_weight(block) if self.weights is None else float(self.weights[k]))
+                weights.append(
+                    _weight(_some(block.samples())) if self.weights is None else float(self.weights[k])
+                )
                 end = begin + len(block.operations)
                 values[begin:end] = block.values * np.float32(weights[k])
                 begin = end
         learnt = replace(found, weights=tuple(weights))
         return Descriptors(values, operations, grid, block.usable, learnt).on(home_of(image))
+
+    def scorer(self, ready: Ready, grid: Grid) -> Score:
+        """What scores an image, some rows of grid points at a time; see `LocalCorrelationMap.scorer`.
+
+        Parameters
+        ----------
+        ready : Ready
+        grid : Grid
+
+        Returns
+        -------
+        callable
+
+        Raises
+        ------
+        ValueError
+            If the weights are still to be learnt, with `weighted`.
+        """
+        if self.weights is None:
+            raise ValueError("`weights` is None; `weighted` learns them from an image")
+        blocks = [
+            (each.scorer(ready, grid), len(each.operations()), np.float32(weight))
+            for each, weight in zip(self._checked(), self.weights, strict=True)
+        ]
+        n = sum(count for _, count, _ in blocks)
+
+        def score(band: Grid) -> Any:
+            values, begin = namespace(ready.pixels).empty((n, *band.shape), dtype=np.float32), 0
+            for scorer, count, weight in blocks:
+                values[begin : begin + count] = scorer(band) * weight
+                begin += count
+            return values
+
+        return score
+
+    def weighted(self, ready: Ready, grid: Grid, rows: int) -> Fusion:
+        """The same with the weights that an image gives its blocks, worked on some rows at a time.
+
+        Parameters
+        ----------
+        ready : Ready
+        grid : Grid
+        rows : int
+            Rows of grid points of which the values are in memory at once.
+
+        Returns
+        -------
+        Fusion
+            This very one if its weights were given.
+        """
+        if self.weights is not None:
+            return self
+        usable = np.flatnonzero(to_numpy(usable_points(ready.pixels, ready.valid, grid)).ravel())
+        chosen = usable[:: _sample_step(len(usable))]
+        weights = []
+        for descriptor in self._checked():
+            scorer, parts = descriptor.scorer(ready, grid), []
+            for begin in range(0, grid.shape[0], rows):
+                band = grid.band(begin, min(begin + rows, grid.shape[0]))
+                first = begin * grid.shape[1]
+                here = chosen[(chosen >= first) & (chosen < first + band.size)] - first
+                if here.size:
+                    values = scorer(band)
+                    xp = namespace(values)
+                    index = xp.asarray(here, device=values.device)
+                    parts.append(xp.take(xp.reshape(values, (values.shape[0], -1)), index, axis=1))
+            weights.append(_weight(namespace(*parts).concat(parts, axis=1).T) if parts else 0.0)
+        return replace(self, weights=tuple(weights))
+
+    def working_bytes(self, band: Grid) -> int:
+        """Memory that scoring takes beside its values: a block before it is scaled.
+
+        Parameters
+        ----------
+        band : Grid
+
+        Returns
+        -------
+        int
+        """
+        return max(
+            8 * len(each.operations()) * band.size
+            + (each.working_bytes(band) if hasattr(each, "working_bytes") else 0)
+            for each in self._checked()
+        )
 
     def _checked(self) -> tuple[Any, ...]:
         if not isinstance(self.descriptors, tuple) or not self.descriptors:
@@ -174,12 +262,18 @@ class Fusion:
         return self.descriptors
 
 
-def _weight(block: Descriptors) -> float:
-    """One over the root of the largest principal variance of a block's values, 0 if nothing varies."""
-    samples = block.samples()
+def _sample_step(n_samples: int) -> int:
+    return max(1, -(-n_samples // ENOUGH_SAMPLES))
+
+
+def _some(samples: Any) -> Any:
+    """Evenly spaced rows of a table of samples."""
+    return namespace(samples).asarray(samples[:: _sample_step(samples.shape[0]), :], copy=True)
+
+
+def _weight(samples: Any) -> float:
+    """One over the root of the largest principal variance of some values (S, N), 0 if nothing varies."""
     xp, engine = namespace(samples), engine_for(home_of(samples))
-    step = max(1, -(-samples.shape[0] // ENOUGH_SAMPLES))
-    samples = xp.asarray(samples[::step, :], copy=True)
     centred = samples - xp.mean(samples, axis=0)[None, :]
     deviation = xp.sqrt(xp.mean(centred * centred, axis=0))
     if not bool(xp.any(deviation > 0)):

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from gpuseg.checks import check_int
-from gpuseg.descriptors.base import Descriptors
-from gpuseg.descriptors.windows import Windows, describe_windows, window_grid
+from gpuseg.descriptors.base import Descriptors, Ready, describe_whole
+from gpuseg.descriptors.filling import Score
+from gpuseg.descriptors.windows import Windows, window_grid, windows_scorer
 from gpuseg.grid import Grid
 from gpuseg.symmetry import Feature
 
@@ -117,7 +118,21 @@ class Histogram:
         TypeError, ValueError, gpuseg.DeviceError
             As `gpuseg.LocalCorrelationMap.transform`.
         """
-        return describe_windows(self, self._measure, image, stride, mask, device)
+        return describe_whole(self, image, stride, mask, device)
+
+    def scorer(self, ready: Ready, grid: Grid) -> Score:
+        """What scores an image, some rows of grid points at a time; see `LocalCorrelationMap.scorer`.
+
+        Parameters
+        ----------
+        ready : Ready
+        grid : Grid
+
+        Returns
+        -------
+        callable
+        """
+        return windows_scorer(self, self._measure, ready, grid)
 
     def _edges(self) -> np.ndarray:
         """Edges between bins."""

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from gpuseg.arrays import namespace
-from gpuseg.descriptors.base import Descriptors
+from gpuseg.descriptors.base import Descriptors, Ready
+from gpuseg.descriptors.filling import Score
 from gpuseg.grid import Grid
 
 __all__ = ["Kept"]
@@ -97,6 +98,22 @@ class Kept:
         learnt = None if found.descriptor is None else Kept(found.descriptor, self.indices)
         values = xp.take(found.values, chosen, axis=0)
         return replace(found, values=values, operations=self._chosen(found.operations), descriptor=learnt)
+
+    def scorer(self, ready: Ready, grid: Grid) -> Score:
+        """What scores an image, some rows of grid points at a time; see `LocalCorrelationMap.scorer`.
+
+        Parameters
+        ----------
+        ready : Ready
+        grid : Grid
+
+        Returns
+        -------
+        callable
+        """
+        of_all = self.descriptor.scorer(ready, grid)
+        chosen = namespace(ready.pixels).asarray(np.array(self.indices, np.int64), device=ready.pixels.device)
+        return lambda band: namespace(ready.pixels).take(of_all(band), chosen, axis=0)
 
     def _chosen(self, operations: tuple[Any, ...]) -> tuple[Any, ...]:
         if not all(0 <= k < len(operations) for k in self.indices):

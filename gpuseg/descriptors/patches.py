@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpuseg.checks import check_radius
-from gpuseg.descriptors.base import Descriptors
-from gpuseg.descriptors.windows import Windows, describe_windows, window_grid
+from gpuseg.descriptors.base import Descriptors, Ready, describe_whole
+from gpuseg.descriptors.filling import Score
+from gpuseg.descriptors.windows import Windows, window_grid, windows_scorer
 from gpuseg.grid import Grid
 from gpuseg.symmetry import Feature
 
@@ -94,7 +95,21 @@ class Patches:
         TypeError, ValueError, gpuseg.DeviceError
             As `gpuseg.LocalCorrelationMap.transform`.
         """
-        return describe_windows(self, _scaled, image, stride, mask, device)
+        return describe_whole(self, image, stride, mask, device)
+
+    def scorer(self, ready: Ready, grid: Grid) -> Score:
+        """What scores an image, some rows of grid points at a time; see `LocalCorrelationMap.scorer`.
+
+        Parameters
+        ----------
+        ready : Ready
+        grid : Grid
+
+        Returns
+        -------
+        callable
+        """
+        return windows_scorer(self, _scaled, ready, grid)
 
 
 def _scaled(image: Any, valid: Any, xp: Any) -> Callable[[Windows], Any]:

@@ -9,9 +9,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from gpuseg.arrays import home_of, namespace, resolve_device
-from gpuseg.checks import check_choice, check_image, check_int, check_mask, check_radius
-from gpuseg.descriptors.base import BORDERS, Descriptors, check_scored, place_grid, prepare, usable_points
+from gpuseg.arrays import namespace
+from gpuseg.checks import check_choice, check_int, check_radius
+from gpuseg.descriptors.base import BORDERS, Descriptors, Ready, describe_whole, place_grid
+from gpuseg.descriptors.filling import Score, filled
 from gpuseg.descriptors.kept import Kept
 from gpuseg.engines import engine_for
 from gpuseg.grid import Grid
@@ -121,23 +122,56 @@ class PolarSymmetry:
         gpuseg.DeviceError
             If a GPU is asked for and cannot be used.
         """
-        image = check_image(image)
-        mask = check_mask(mask, image.shape)
+        return describe_whole(self, image, stride, mask, device)
+
+    def scorer(self, ready: Ready, grid: Grid) -> Score:
+        """What scores an image, some rows of grid points at a time; see `LocalCorrelationMap.scorer`.
+
+        Parameters
+        ----------
+        ready : Ready
+        grid : Grid
+
+        Returns
+        -------
+        callable
+        """
         radius, pooling, n_max, border = self._checked()
-        grid = self.grid(image.shape, check_int(stride, "stride", 1))
-        operations = self.operations()
-        where = resolve_device(device, image)
-        with where.current:
-            pixels, valid = prepare(image, mask, where)
-            engine = engine_for(where)
-            scores = engine.polar_scores(pixels, valid, _plan(radius, self.scored(), self._sectors()))
-            values = _all_or_none(engine.pool(scores, grid, pooling, n_max), n_max)
-            usable = usable_points(pixels, valid, grid)
-            if border == "full" or valid is not None:
-                check_scored(values)
-                alone = np.full(len(operations), -1, np.int64)
-                values = engine.fill_missing(values, alone, usable)
-        return Descriptors(values, operations, grid, usable).on(home_of(image))
+        plan, engine = _plan(radius, self.scored(), self._sectors()), engine_for(ready.device)
+        height, width = grid.image_shape
+
+        def score(band: Grid) -> Any:
+            if band == grid:
+                scores, here = engine.polar_scores(ready.pixels, ready.valid, plan), band
+            else:  # the pixels that the pooling windows reach
+                rows = max(0, band.first[0] - pooling[0]), min(height, int(band.rows[-1]) + pooling[0] + 1)
+                scores = engine.polar_scores(ready.pixels, ready.valid, plan, rows)
+                here = replace(
+                    band,
+                    image_shape=(rows[1] - rows[0], width),
+                    first=(band.first[0] - rows[0], band.first[1]),
+                )
+            return _all_or_none(engine.pool(scores, here, pooling, n_max), n_max)
+
+        if border == "valid" and ready.valid is None:
+            return score
+        return filled(score, ready, grid, np.full(len(self.operations()), -1, np.int64))
+
+    def working_bytes(self, band: Grid) -> int:
+        """Memory that scoring takes beside its values.
+
+        Parameters
+        ----------
+        band : Grid
+
+        Returns
+        -------
+        int
+        """
+        _, pooling, n_max, _ = self._checked()
+        rows = min(band.image_shape[0], (band.shape[0] - 1) * band.stride + 2 * pooling[0] + 1)
+        n, width = len(self.scored()), band.image_shape[1]
+        return width * (rows * (4 * n + PLANES) + 12 * n * n_max * band.shape[0])
 
     def _only(self, scored: list[Any]) -> Self:
         """The same for some of the operations, on the same samples."""
@@ -163,6 +197,10 @@ class PolarSymmetry:
             check_int(given.n_max, "n_max", 1, window),
             check_choice(given.border, "border", BORDERS),
         )
+
+
+PLANES = 40
+"""Bytes for each pixel of what the scores are made from: splines, levels and what of them is known."""
 
 
 def _all_or_none(values: Any, n_max: int) -> Any:

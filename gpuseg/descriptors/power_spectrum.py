@@ -10,9 +10,10 @@ import numpy as np
 
 from gpuseg.arrays import namespace
 from gpuseg.checks import check_flag, check_radius
-from gpuseg.descriptors.base import Descriptors
+from gpuseg.descriptors.base import Descriptors, Ready, describe_whole
+from gpuseg.descriptors.filling import Score
 from gpuseg.descriptors.shared_rows import window_sums
-from gpuseg.descriptors.windows import Part, Windows, describe_windows, window_grid
+from gpuseg.descriptors.windows import Part, Windows, window_grid, windows_scorer
 from gpuseg.grid import Grid
 from gpuseg.symmetry import Feature
 
@@ -107,7 +108,21 @@ class PowerSpectrum:
         TypeError, ValueError, gpuseg.DeviceError
             As `gpuseg.LocalCorrelationMap.transform`.
         """
-        return describe_windows(self, self._measure, image, stride, mask, device, self._unmasked)
+        return describe_whole(self, image, stride, mask, device)
+
+    def scorer(self, ready: Ready, grid: Grid) -> Score:
+        """What scores an image, some rows of grid points at a time; see `LocalCorrelationMap.scorer`.
+
+        Parameters
+        ----------
+        ready : Ready
+        grid : Grid
+
+        Returns
+        -------
+        callable
+        """
+        return windows_scorer(self, self._measure, ready, grid, self._unmasked)
 
     def _measure(self, image: Any, valid: Any, xp: Any) -> Callable[[Windows], Any]:
         rows, cols = map(xp.asarray, self._waves(image, valid))
@@ -119,12 +134,12 @@ class PowerSpectrum:
 
         return measure
 
-    def _unmasked(self, image: Any, pixels: Any, grid: Grid) -> Callable[[Part, Any], None]:
+    def _unmasked(self, image: Any, pixels: Any) -> Callable[[Grid, Part, Any], None]:
         xp = namespace(pixels)
         rows, cols = self._waves(image, None)
         n, m = len(rows) // 2, len(cols) // 2
 
-        def write(part: Part, values: Any) -> None:
+        def write(grid: Grid, part: Part, values: Any) -> None:
             same = xp.reshape(values[: n * m, ...], (n, m, *grid.shape))
             other = xp.reshape(values[n * m :, ...], (n - 1, m - 1, *grid.shape))
             for (row, col), sums in window_sums(pixels, grid, part, rows, cols):

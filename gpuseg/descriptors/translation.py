@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from gpuseg.arrays import home_of, resolve_device
-from gpuseg.checks import check_choice, check_image, check_int, check_mask, check_radius
-from gpuseg.descriptors.base import BORDERS, Descriptors, check_scored, place_grid, prepare, usable_points
+from gpuseg.checks import check_choice, check_int, check_radius
+from gpuseg.descriptors.base import BORDERS, Descriptors, Ready, describe_whole, place_grid
+from gpuseg.descriptors.filling import Score, filled
 from gpuseg.engines import engine_for
 from gpuseg.grid import Grid
 from gpuseg.symmetry import Translation, as_translations, translations_in_window
@@ -135,7 +135,22 @@ class LocalCorrelationMap:
         gpuseg.DeviceError
             If a GPU is asked for and cannot be used.
         """
-        return _transform(self, image, stride, mask, device)
+        return describe_whole(self, image, stride, mask, device)
+
+    def scorer(self, ready: Ready, grid: Grid) -> Score:
+        """What scores an image, some rows of grid points at a time.
+
+        Parameters
+        ----------
+        ready : Ready
+        grid : Grid
+
+        Returns
+        -------
+        callable
+            Of a band of `grid`; gives its values (N, h, w), whatever the band.
+        """
+        return _scorer(self, ready, grid)
 
 
 @dataclass(frozen=True)
@@ -227,7 +242,21 @@ class PreselectedTranslations:
         -------
         Descriptors
         """
-        return _transform(self, image, stride, mask, device)
+        return describe_whole(self, image, stride, mask, device)
+
+    def scorer(self, ready: Ready, grid: Grid) -> Score:
+        """What scores an image, some rows of grid points at a time; see `LocalCorrelationMap.scorer`.
+
+        Parameters
+        ----------
+        ready : Ready
+        grid : Grid
+
+        Returns
+        -------
+        callable
+        """
+        return _scorer(self, ready, grid)
 
 
 def _keeping(
@@ -238,37 +267,29 @@ def _keeping(
     return PreselectedTranslations(kept, descriptor.patch_radius, descriptor.method, descriptor.border)
 
 
-def _transform(
-    descriptor: LocalCorrelationMap | PreselectedTranslations, image: Any, stride: int, mask: Any, device: Any
-) -> Descriptors:
-    image = check_image(image)
-    mask = check_mask(mask, image.shape)
-    stride = check_int(stride, "stride", 1)
+def _scorer(descriptor: LocalCorrelationMap | PreselectedTranslations, ready: Ready, grid: Grid) -> Score:
     radius = check_radius(descriptor.patch_radius, "patch_radius")
     method = check_choice(descriptor.method, "method", METHODS)
-    border = check_choice(descriptor.border, "border", BORDERS)
     operations = descriptor.operations()
-    grid = descriptor.grid(image.shape, stride)
-    where = resolve_device(device, image)
     shifts = np.array([(t.d_row, t.d_col) for t in operations], np.int64)
-    with where.current:
-        pixels, valid = prepare(image, mask, where)
-        engine = engine_for(where)
-        if method == "auto":
-            method = choose_method(grid, shifts, radius)
-        scores = engine.translation_scores(pixels, valid, grid, shifts, radius, method)
-        usable = usable_points(pixels, valid, grid)
-        if border == "full" or valid is not None:
-            check_scored(scores)
-            complete = _complete(grid, radius, descriptor.reach()) if valid is None else (0, 0, 0, 0)
-            scores = engine.fill_missing(scores, _opposites(operations), usable, complete)
-    return Descriptors(scores, operations, grid, usable).on(home_of(image))
+    if method == "auto":
+        method = choose_method(grid, shifts, radius)
+    engine = engine_for(ready.device)
+
+    def score(band: Grid) -> Any:
+        return engine.translation_scores(ready.pixels, ready.valid, band, shifts, radius, method)
+
+    if descriptor.border == "valid" and ready.valid is None:
+        return score
+    reach = descriptor.reach()
+    return filled(score, ready, grid, _opposites(operations), lambda band: _complete(band, radius, reach))
 
 
 def _grid(
     descriptor: LocalCorrelationMap | PreselectedTranslations, image_shape: tuple[int, int], stride: int
 ) -> Grid:
     radius = check_radius(descriptor.patch_radius, "patch_radius")
+    check_choice(descriptor.method, "method", METHODS)
     border = check_choice(descriptor.border, "border", BORDERS)
     return place_grid(image_shape, stride, radius, border, "patch_radius", descriptor.reach())
 

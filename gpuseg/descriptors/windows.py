@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator
@@ -10,14 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from gpuseg.arrays import home_of, move, namespace, resolve_device
-from gpuseg.checks import check_choice, check_image, check_int, check_mask, check_radius
+from gpuseg.arrays import home_of, namespace
+from gpuseg.checks import check_choice, check_radius
 from gpuseg.constants import FLAT_VARIANCE, VALID_FRACTION
-from gpuseg.descriptors.base import BORDERS, Descriptors, check_scored, place_grid, prepare, usable_points
+from gpuseg.descriptors.base import BORDERS, Ready, place_grid
+from gpuseg.descriptors.filling import Score, filled
 from gpuseg.engines import engine_for
 from gpuseg.grid import Grid
 
-__all__ = ["Part", "Windows", "describe_windows", "window_grid"]
+__all__ = ["Part", "Windows", "window_grid", "windows_scorer"]
 
 Part = tuple[slice, slice]
 """Rows and columns of the grid."""
@@ -70,16 +72,14 @@ def window_grid(descriptor: Any, image_shape: tuple[int, int], stride: int) -> G
     return place_grid(image_shape, stride, radius, border, "window_radius")
 
 
-def describe_windows(
+def windows_scorer(
     descriptor: Any,
     measure: Callable[[Any, Any, Any], Callable[[Windows], Any]],
-    image: Any,
-    stride: int,
-    mask: Any,
-    device: Any,
-    unmasked: Callable[[Any, Any, Grid], Callable[[Part, Any], None]] | None = None,
-) -> Descriptors:
-    """Measure the window around every grid point.
+    ready: Ready,
+    grid: Grid,
+    unmasked: Callable[[Any, Any], Callable[[Grid, Part, Any], None]] | None = None,
+) -> Score:
+    """What measures the window around every grid point, some rows of them at a time.
 
     Parameters
     ----------
@@ -88,43 +88,39 @@ def describe_windows(
     measure : callable
         Of the image (H, W), its valid pixels (or None) and the namespace; gives a function of `Windows`
         around (h, w) grid points whose result is (h, w, N).
-    image, stride, mask, device
-        As in `gpuseg.LocalCorrelationMap.transform`.
+    ready : Ready
+    grid : Grid
     unmasked : callable, optional
-        A faster way where no pixel of the image is masked. Of the image, the engine's image and the grid;
-        gives a function that writes the values (N, h, w) of the windows around a part of the grid.
+        A faster way where no pixel of the image is masked. Of the image and the engine's image; gives a
+        function of a grid, a part of it and the values (N, h, w), in which it writes those of that part.
 
     Returns
     -------
-    Descriptors
-        Missing where fewer than half of a window's pixels are valid, and then the nearest grid point's.
+    callable
+        As that of `gpuseg.LocalCorrelationMap.scorer`; missing are values where fewer than half of a window's
+        pixels are valid, and then the nearest grid point's are taken.
     """
-    image = check_image(image)
-    mask = check_mask(mask, image.shape)
-    stride = check_int(stride, "stride", 1)
-    operations = descriptor.operations()
-    grid = window_grid(descriptor, image.shape, stride)
-    where = resolve_device(device, image)
-    with where.current:
-        pixels, valid = prepare(image, mask, where)
-        there = move(image, where)
-        values = namespace(pixels).empty((len(operations), *grid.shape), dtype=np.float32)
-        radius = check_radius(descriptor.window_radius, "window_radius")
-        if valid is None and unmasked is not None:
-            _write(unmasked(there, pixels, grid), values, grid, radius)
+    radius = check_radius(descriptor.window_radius, "window_radius")
+    n, pixels, valid = len(descriptor.operations()), ready.pixels, ready.valid
+    xp = namespace(pixels)
+    fast = unmasked(ready.image, pixels) if valid is None and unmasked is not None else None
+    function = None if fast is not None else measure(ready.image, valid, xp)
+
+    def score(band: Grid) -> Any:
+        values = xp.empty((n, *band.shape), dtype=np.float32)
+        if fast is not None:
+            _write(functools.partial(fast, band), values, band, radius)
         else:
-            _measure(measure(there, valid, namespace(pixels)), pixels, valid, grid, radius, values)
-        usable = usable_points(pixels, valid, grid)
-        if descriptor.border == "full" or valid is not None:
-            check_scored(values)
-            alone = np.full(len(operations), -1, np.int64)
-            complete = _inside(grid, radius) if valid is None else (0, 0, 0, 0)
-            values = engine_for(where).fill_missing(values, alone, usable, complete)
-    return Descriptors(values, operations, grid, usable).on(home_of(image))
+            _measure(function, pixels, valid, band, radius, values)
+        return values
+
+    if descriptor.border == "valid" and valid is None:
+        return score
+    return filled(score, ready, grid, np.full(n, -1, np.int64), lambda band: _inside(band, radius))
 
 
 def _measure(
-    function: Callable[[Windows], Any],
+    function: Any,
     pixels: Any,
     valid: Any,
     grid: Grid,

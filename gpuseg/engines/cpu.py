@@ -22,7 +22,7 @@ import numpy as np
 from gpuseg.arrays import namespace, to_numpy
 from gpuseg.constants import FLAT_VARIANCE
 from gpuseg.grid import Grid
-from gpuseg.polar import BATCH, PolarPlan
+from gpuseg.polar import BATCH, SPLINE_ROWS, PolarPlan
 
 log = logging.getLogger("gpuseg")
 
@@ -319,7 +319,9 @@ def fill_missing(
     return scores
 
 
-def polar_scores(pixels: np.ndarray, valid: np.ndarray | None, plan: PolarPlan) -> np.ndarray:
+def polar_scores(
+    pixels: np.ndarray, valid: np.ndarray | None, plan: PolarPlan, rows: tuple[int, int] | None = None
+) -> np.ndarray:
     """Pearson's coefficient of the circular patch at every pixel with what each operation makes of it.
 
     Parameters
@@ -330,13 +332,15 @@ def polar_scores(pixels: np.ndarray, valid: np.ndarray | None, plan: PolarPlan) 
         None if every pixel is.
     plan : PolarPlan
         What is sampled, and what is compared (N operations).
+    rows : (begin, end) of int, optional
+        Pixel rows that are scored; None is all of them.
 
     Returns
     -------
     (N, H, W) float32
-        In [-1, 1]; NaN where less than half of the area is known on both sides.
+        In [-1, 1]; NaN where less than half of the area is known on both sides. With `rows` only those.
     """
-    polar = _Polar.of(pixels, valid, plan)
+    polar = _Polar.of(pixels, valid, plan, (0, pixels.shape[0]) if rows is None else rows)
     kernels = _kernels("polar")
     _share_out(kernels.polar_tile, polar.clean(), polar.call)
     _share_out(kernels.masked_polar_tile, polar.marked(), polar.masked_call)
@@ -401,20 +405,28 @@ class _Polar:
     redo: np.ndarray
     plan: PolarPlan
     scores: np.ndarray
+    top: int
+    """Row of the coefficients that is the first of all others."""
 
     @classmethod
-    def of(cls, pixels: np.ndarray, valid: np.ndarray | None, plan: PolarPlan) -> _Polar:
+    def of(
+        cls, pixels: np.ndarray, valid: np.ndarray | None, plan: PolarPlan, rows: tuple[int, int]
+    ) -> _Polar:
         from scipy import ndimage
 
         side = 2 * plan.reach + 1
+        begin, end = max(0, rows[0] - plan.reach - SPLINE_ROWS), rows[1] + plan.reach + SPLINE_ROWS
+        pixels, valid = pixels[begin:end], None if valid is None else valid[begin:end]
+        scored = slice(rows[0] - begin, rows[1] - begin)
         coefficients = ndimage.spline_filter(pixels.astype(np.float64), output=np.float64, mode="mirror")
         known = np.ones(pixels.shape, np.uint8) if valid is None else valid.astype(np.uint8)
         complete = ndimage.minimum_filter(known, side, mode="constant", cval=0).astype(bool)
         level = ndimage.uniform_filter(pixels.astype(np.float64), side, mode="mirror")
         if valid is not None:
             coefficients[~valid] = np.nan
-        scores = np.empty((len(plan.kinds), *pixels.shape), np.float32)
-        return cls(coefficients, complete, level, ~complete, plan, scores)
+        complete, level = complete[scored], level[scored]
+        scores = np.empty((len(plan.kinds), *complete.shape), np.float32)
+        return cls(coefficients, complete, level, ~complete, plan, scores, scored.start)
 
     def clean(self) -> list[Tile]:
         """Tiles of which some pixel is surrounded by valid ones."""
@@ -475,7 +487,7 @@ class _Polar:
         """Coefficients of a tile and all it reaches, with room to read on."""
         reach = self.plan.reach
         shape = tile[2] + 2 * reach + 1, _in_vectors(tile[3]) + 2 * reach + 1
-        return _cut(self.coefficients, (tile[0] - reach, tile[1] - reach), shape, outside)
+        return _cut(self.coefficients, (self.top + tile[0] - reach, tile[1] - reach), shape, outside)
 
     def _starts(self, pitch: int) -> np.ndarray:
         """Place in the region of the first pixel of each sample."""
@@ -531,15 +543,14 @@ def _box(
     pixels: np.ndarray, valid: np.ndarray | None, grid: Grid, shifts: np.ndarray, radius: tuple[int, int]
 ) -> np.ndarray:
     size, reach = _size(radius), _reach(shifts)
-    plan = _plan(shifts, grid.stride)
+    # with border="valid", or in a band, the other end of a pair may lie beyond the grid
+    rows, cols = (r // grid.stride if f >= grid.stride else 0 for r, f in zip(reach, grid.first, strict=True))
+    plan = _plan(shifts, grid.stride, rows < grid.shape[0])
     scores = np.empty((len(shifts), *grid.shape), np.float32)
     mirrored = plan[2][plan[2] >= 0]
     scores[mirrored] = np.nan  # these are written only where the opposite end is on the grid
-    # with border="valid" the other end of a pair may lie beyond the grid
-    rows, cols = (
-        r // grid.stride if mirrored.size and f >= grid.stride else 0
-        for r, f in zip(reach, grid.first, strict=True)
-    )
+    if not mirrored.size:
+        rows = cols = 0
     box = _Box(pixels, valid, grid, size, reach, shifts, plan, scores)
     tiles = _tiles(grid, (rows, cols))
     masked = [tile for tile in tiles if valid is not None and not valid[box.pixels_of(tile)].all()]
@@ -722,16 +733,17 @@ def _reach(shifts: np.ndarray) -> tuple[int, int]:
     return int(rows), int(cols)
 
 
-def _plan(shifts: np.ndarray, stride: int) -> tuple[np.ndarray, ...]:
+def _plan(shifts: np.ndarray, stride: int, in_pairs: bool = True) -> tuple[np.ndarray, ...]:
     """What to compute: shifts ordered by rows, their indices, those of the opposites they yield (or -1).
 
     The pair of patches at r and r + t is that of r + t and the shift -t: one sum, two scores, where both
-    ends lie on the grid. Last comes the number of each column shift, for tables that depend on it alone.
+    ends lie on the grid; not `in_pairs` where most would not. Last comes the number of each column shift, for
+    tables that depend on it alone.
     """
     position = {(int(d), int(e)): k for k, (d, e) in enumerate(shifts)}
     compute, mirror = [], []
     for (d, e), k in sorted(position.items()):
-        other = position.get((-d, -e), -1) if d % stride == 0 and e % stride == 0 else -1
+        other = position.get((-d, -e), -1) if in_pairs and d % stride == 0 and e % stride == 0 else -1
         if other < 0 or other == k or (d, e) > (-d, -e):
             compute.append(k)
             mirror.append(-1 if other == k else other)
@@ -740,12 +752,13 @@ def _plan(shifts: np.ndarray, stride: int) -> tuple[np.ndarray, ...]:
 
 
 def _tiles(grid: Grid, beyond: tuple[int, int]) -> list[Tile]:
-    """First grid row and column, rows and columns of each tile, `beyond` the grid where asked."""
+    """First grid row and column, rows and columns of each tile, `beyond` the grid (not below) where asked."""
     spans = []
     for axis in (0, 1):
         begin, end = -beyond[axis], grid.shape[axis] + beyond[axis]
         points = max(1, TILE[axis] // grid.stride)
-        if axis == 0:  # every core has something to do
+        if axis == 0:
+            end = grid.shape[0]  # no shift that is computed goes up, and every core has something to do
             points = min(points, max(1, -(-(end - begin) // n_threads())))
         edges = (
             np.linspace(begin, end, max(1, round((end - begin) / points)) + 1).round().astype(int).tolist()

@@ -18,7 +18,7 @@ import numpy as np
 from gpuseg import arrays
 from gpuseg.constants import FLAT_VARIANCE
 from gpuseg.grid import Grid
-from gpuseg.polar import PolarPlan
+from gpuseg.polar import SPLINE_ROWS, PolarPlan
 
 BLOCK = 256
 """Threads of every block; BLOCK in kernels/common.cuh."""
@@ -257,7 +257,7 @@ def fill_missing(
     return filled
 
 
-def polar_scores(pixels: Any, valid: Any, plan: PolarPlan) -> Any:
+def polar_scores(pixels: Any, valid: Any, plan: PolarPlan, rows: tuple[int, int] | None = None) -> Any:
     """Pearson's coefficient of the circular patch at every pixel with what each operation makes of it.
 
     Parameters
@@ -268,19 +268,26 @@ def polar_scores(pixels: Any, valid: Any, plan: PolarPlan) -> Any:
         None if every pixel is.
     plan : PolarPlan
         What is sampled, and what is compared (N operations).
+    rows : (begin, end) of int, optional
+        Pixel rows that are scored; None is all of them.
 
     Returns
     -------
     (N, H, W) float32
-        In [-1, 1]; NaN where less than half of the area is known on both sides.
+        In [-1, 1]; NaN where less than half of the area is known on both sides. With `rows` only those.
     """
     cp = arrays.cupy_module()
+    if rows is not None:
+        further = plan.reach + SPLINE_ROWS
+        begin, end = max(0, rows[0] - further), rows[1] + further
+        around = polar_scores(pixels[begin:end], None if valid is None else valid[begin:end], plan)
+        return cp.ascontiguousarray(around[:, rows[0] - begin : rows[1] - begin])
     coefficients = _spline_coefficients(pixels)
     if valid is not None:
         coefficients = cp.where(valid, coefficients, np.nan)
     scores = cp.empty((len(plan.kinds), *pixels.shape), cp.float32)
-    rows, cols = POLAR_TILE["float32"]
-    states = cp.empty(-(-pixels.shape[0] // rows) * -(-pixels.shape[1] // cols), cp.int32)
+    tile = POLAR_TILE["float32"]
+    states = cp.empty(-(-pixels.shape[0] // tile[0]) * -(-pixels.shape[1] // tile[1]), cp.int32)
     # each takes the tiles that the last has left
     for function, dtype, n_sums in (
         ("polar_scores", "float32", 3),

@@ -8,13 +8,11 @@ from typing import Any
 import numpy as np
 
 from gpuseg.arrays import ingest, to_numpy
-from gpuseg.checks import check_choice, check_int
+from gpuseg.checks import check_choice, check_memory
 from gpuseg.measure.geometry import label_regions
 from gpuseg.measure.inputs import labels_of
 
 __all__ = ["accumulate"]
-
-UNITS = {"KB": 2**10, "MB": 2**20, "GB": 2**30, "TB": 2**40}
 
 
 def accumulate(
@@ -92,34 +90,6 @@ def _check_data(data: Any, shape: tuple[int, ...]) -> Any:
     if tuple(data.shape[:2]) != shape:
         raise ValueError(f"`data` has shape {tuple(data.shape)}; {shape} as the labels, then any, is needed")
     return data
-
-
-def check_memory(value: Any) -> int:
-    """A number of bytes.
-
-    Parameters
-    ----------
-    value : int or str
-        Such as 10**8, "100MB" or "2GB".
-
-    Returns
-    -------
-    int
-
-    Raises
-    ------
-    TypeError, ValueError
-    """
-    if not isinstance(value, str):
-        return check_int(value, "max_memory", 1)
-    text = value.strip().upper()
-    try:
-        size = float(text[:-2]) * UNITS[text[-2:]]
-    except (KeyError, ValueError):
-        size = math.nan
-    if not 1 <= size < math.inf:
-        raise ValueError(f"`max_memory` is {value!r}; bytes or a text such as '128MB' or '2GB' is needed")
-    return int(size)
 
 
 def _parts(shape: tuple[int, ...], pixel: int, budget: int) -> list[tuple[slice, slice]]:

@@ -163,11 +163,22 @@ reading_options = _together(
     _option("--frame", type=int, help="Frame of a stack, from 0."),
     _option("--bin", "bin_factor", default=1, help="Average this many pixels in both directions first."),
 )
+DESCRIPTOR_PARAMETERS = (
+    "patch_radius", "window_radius", "radius", "pooling_radius", "max_num_points", "method", "border",
+)  # fmt: skip
+
 # Without defaults of their own: what is not given is the library's affair.
 descriptor_options = _together(
-    _option("--descriptor", metavar="NAME", help="Name of the descriptor.  [local-correlation-map]"),
+    _option(
+        "--descriptor",
+        metavar="NAME",
+        multiple=True,
+        help="Name of the descriptor; several are fused.  [local-correlation-map]",
+    ),
     _option("--patch-radius", type=Radius(), help="Half size of the compared patches, or auto.  [20]"),
-    _option("--window-radius", type=Radius(), help="Half size of the shift window, or auto.  [20]"),
+    _option("--window-radius", type=Radius(), help="Half size of the window, or auto.  [20; patches 8]"),
+    _option("--radius", type=NumberOrAuto(), help="Of the circular patches of a symmetry, or auto.  [20]"),
+    _option("--pooling-radius", type=Radius(), help="Half size of its pooling window, or auto.  [20]"),
     _option("--max-num-points", type=int, help="Most translations in the window.  [100]"),
     _option("--method", metavar="NAME", help="auto, direct, fft or box: the same scores.  [auto]"),
     _option("--border", metavar="NAME", help="full, or valid: only where all lies inside.  [full]"),
@@ -219,6 +230,7 @@ def cli(ctx: click.Context) -> None:
     epilog=_examples(
         "gpuseg segment image.dm3 -n 2 -o out/",
         "gpuseg segment film.jpg -n 3 --bin 3 -o out/ --force",
+        "gpuseg segment laths.npy -n 3 --descriptor power-spectrum --descriptor local-correlation-map",
         "gpuseg segment movie.tif --frame 12 --window-radius 30 --max-num-points 400",
         'gpuseg segment scan.sxm --dataset "Z forward" --mask good.png --device cuda',
     )
@@ -293,19 +305,21 @@ def _read(
 
 def _with_descriptor(options: dict[str, Any]) -> dict[str, Any]:
     """The options, those of the descriptor made into one; what was not given is the library's default."""
-    import gpuseg
+    from gpuseg.descriptors import as_descriptor
 
-    names = ("patch_radius", "window_radius", "max_num_points", "method", "border")
-    given = {name: options[name] for name in names if options[name] is not None}
-    rest = {name: value for name, value in options.items() if name not in names}
-    if rest["descriptor"] in (None, "local-correlation-map"):
-        return {**rest, "descriptor": gpuseg.LocalCorrelationMap(**given)}
-    if given:
-        flags = ", ".join("--" + name.replace("_", "-") for name in given)
-        raise ValueError(
-            f"{flags} cannot go with --descriptor {rest['descriptor']}; they belong to local-correlation-map"
-        )
-    return rest
+    given = {name: options[name] for name in DESCRIPTOR_PARAMETERS if options[name] is not None}
+    rest = {name: value for name, value in options.items() if name not in DESCRIPTOR_PARAMETERS}
+    names = options["descriptor"] or ("local-correlation-map",)
+    chosen = [as_descriptor(name) for name in names]
+    for name in given:
+        if not any(hasattr(each, name) for each in chosen):
+            flag = "--" + name.replace("_", "-")
+            raise ValueError(f"{flag} cannot go with --descriptor {', '.join(names)}, which has none")
+    made = [
+        replace(each, **{name: value for name, value in given.items() if hasattr(each, name)})
+        for each in chosen
+    ]
+    return {**rest, "descriptor": made[0] if len(made) == 1 else made}
 
 
 def _describe(picture: Image) -> str:
@@ -682,6 +696,8 @@ def _say_cost(
     from gpuseg.sizes import resolve
 
     descriptor, stride, _ = resolve(as_descriptor(descriptor), stride, data)
+    if hasattr(descriptor, "found_in"):
+        descriptor = descriptor.found_in(data)
     operations, shape = descriptor.operations(), data.shape
     grid = descriptor.grid(shape, check_int(stride, "stride", 1))
     scores = len(operations) * grid.size

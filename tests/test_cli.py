@@ -112,10 +112,34 @@ def test_options_are_passed_on(image, calls):
 
 def test_other_descriptors_go_by_name(image, calls, capsys):
     assert main(["segment", "a.tif", "--descriptor", "power-spectrum", "-q"]) == 0
-    assert calls[0]["descriptor"] == "power-spectrum"
+    assert calls[0]["descriptor"] == gpuseg.PowerSpectrum()
     assert said(capsys) == ("", "")
     assert main(["segment", "a.tif", "--descriptor", "power-spectrum", "--patch-radius", "4", "--force"]) == 2
-    assert "--patch-radius cannot go with --descriptor power-spectrum" in refused(capsys)
+    assert "--patch-radius cannot go with --descriptor power-spectrum, which has none" in refused(capsys)
+    assert main(["segment", "a.tif", "--descriptor", "wavelets", "--force"]) == 2
+    assert "`descriptor` is 'wavelets'" in refused(capsys)
+
+
+def test_each_descriptor_takes_the_sizes_it_has(image, calls):
+    names = ["--descriptor", "power-spectrum", "--descriptor", "rotational-symmetry"]
+    sizes = ["--window-radius", "9", "--radius", "8", "--pooling-radius", "6,5", "--border", "valid"]
+    assert main(["segment", "a.tif", *names, *sizes, "-q"]) == 0
+    assert calls[0]["descriptor"] == [
+        gpuseg.PowerSpectrum(window_radius=9, border="valid"),
+        gpuseg.RotationalSymmetry(radius=8, pooling_radius=(6, 5), border="valid"),
+    ]
+
+
+def test_info_tells_what_glides_cost(image, capsys):
+    crystal = gpuseg.synthetic.image_of_grains(
+        np.zeros((120, 120), int), [gpuseg.synthetic.pg_crystal(16, 12)]
+    )
+    tifffile.imwrite("crystal.tif", crystal.image)
+    command = ["info", "crystal.tif", "--descriptor", "glide-reflection-symmetry", "--radius", "16"]
+    assert main(command) == 0
+    assert "values        4, " in said(capsys)[0]  # of ten lines those along which there is a period
+    assert main([*command[:-1], "2"]) == 2
+    assert "no lattice period of at most 4 px" in said(capsys)[1]
 
 
 def test_mask_and_binning_go_together(image, calls, capsys):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,10 +15,11 @@ from gpuseg.grid import Grid
 __all__ = [
     "BORDERS",
     "DeadImageError",
+    "Descriptor",
     "Descriptors",
     "Ready",
+    "Score",
     "check_scored",
-    "describe_whole",
     "place_grid",
     "prepare",
     "usable_points",
@@ -25,6 +27,9 @@ __all__ = [
 ]
 
 BORDERS = ("full", "valid")
+
+Score = Callable[[Grid], Any]
+"""Of a band of a grid: its values (N, h, w)."""
 
 
 class DeadImageError(ValueError):
@@ -132,35 +137,88 @@ class Ready:
         return cls(move(image, device), pixels, valid, device)
 
 
-def describe_whole(descriptor: Any, image: Any, stride: Any, mask: Any, device: Any) -> Descriptors:
-    """The values of a descriptor at every grid point.
+class Descriptor(ABC):
+    """What the descriptors of an image share: checks, making ready, and scoring all of the grid.
 
-    Parameters
-    ----------
-    descriptor : descriptor
-        With ``operations()``, ``grid(image_shape, stride)`` and ``scorer(ready, grid)``: a function of a band
-        of the grid, or all of it, that gives its values (N, h, w).
-    image, stride, mask, device
-        As in `gpuseg.LocalCorrelationMap.transform`.
-
-    Returns
-    -------
-    Descriptors
-
-    Raises
-    ------
-    TypeError, ValueError, gpuseg.DeviceError
+    A subclass has ``operations()``, ``grid(image_shape, stride)`` and ``scorer(ready, grid)``.
     """
-    image = check_image(image)
-    mask = check_mask(mask, image.shape)
-    stride, operations = check_int(stride, "stride", 1), descriptor.operations()
-    grid = descriptor.grid(image.shape, stride)
-    where = resolve_device(device, image)
-    with where.current:
-        ready = Ready.of(image, mask, where)
-        values = descriptor.scorer(ready, grid)(grid)
-        usable = usable_points(ready.pixels, ready.valid, grid)
-        return Descriptors(values, operations, grid, usable).on(home_of(image))
+
+    @abstractmethod
+    def operations(self) -> tuple[Any, ...]:
+        """What is measured, one entry for each map (N).
+
+        Returns
+        -------
+        tuple
+        """
+
+    @abstractmethod
+    def grid(self, image_shape: tuple[int, int], stride: int) -> Grid:
+        """The positions that are looked at.
+
+        Parameters
+        ----------
+        image_shape : (H, W) of int
+        stride : int
+
+        Returns
+        -------
+        Grid
+        """
+
+    @abstractmethod
+    def scorer(self, ready: Ready, grid: Grid) -> Score:
+        """What scores an image, some rows of grid points at a time.
+
+        Parameters
+        ----------
+        ready : Ready
+            The image.
+        grid : Grid
+            All of it.
+
+        Returns
+        -------
+        callable
+            Of a band of `grid` (`Grid.band`, or the grid itself); gives its values (N, h, w) on the device of
+            the image. They are the same for every band that a grid point is part of, to rounding.
+        """
+
+    def transform(self, image: Any, stride: int = 5, mask: Any = None, device: Any = "auto") -> Descriptors:
+        """Score an image at every grid point.
+
+        Parameters
+        ----------
+        image : (H, W) array_like
+            Intensities.
+        stride : int
+            Distance of grid points in pixels.
+        mask : (H, W) array_like of bool, optional
+            True where a pixel may be used.
+        device : {"auto", "cpu", "cuda", "cuda:i"}
+
+        Returns
+        -------
+        Descriptors
+            With values (N, h, w) float32 that live where `image` lives.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For an image, mask or parameter that makes no sense.
+        gpuseg.DeviceError
+            If a GPU is asked for and cannot be used.
+        """
+        image = check_image(image)
+        mask = check_mask(mask, image.shape)
+        stride, operations = check_int(stride, "stride", 1), self.operations()
+        grid = self.grid(image.shape, stride)
+        where = resolve_device(device, image)
+        with where.current:
+            ready = Ready.of(image, mask, where)
+            values = self.scorer(ready, grid)(grid)
+            usable = usable_points(ready.pixels, ready.valid, grid)
+            return Descriptors(values, operations, grid, usable).on(home_of(image))
 
 
 def valid_pixels(image: Any, mask: Any = None) -> Any:

@@ -8,14 +8,11 @@ from typing import Any
 import numpy as np
 
 from gpuseg.arrays import home_of, namespace, to_numpy
-from gpuseg.descriptors.base import Ready, check_scored, usable_points
+from gpuseg.descriptors.base import Ready, Score, check_scored, usable_points
 from gpuseg.engines import engine_for
 from gpuseg.grid import Grid
 
-__all__ = ["Score", "filled"]
-
-Score = Callable[[Grid], Any]
-"""Of a band of a grid: its values (N, h, w)."""
+__all__ = ["filled"]
 
 Rectangle = tuple[int, int, int, int]
 """First row, end, first column, end."""

@@ -9,8 +9,7 @@ import numpy as np
 
 from gpuseg.arrays import home_of, move, namespace, resolve_device, to_numpy
 from gpuseg.checks import check_image, check_int, check_mask
-from gpuseg.descriptors.base import Descriptors, Ready, usable_points
-from gpuseg.descriptors.filling import Score
+from gpuseg.descriptors.base import Descriptors, Ready, Score, usable_points
 from gpuseg.engines import engine_for
 from gpuseg.grid import Grid
 from gpuseg.symmetry import Part
@@ -164,7 +163,7 @@ class Fusion:
         return Descriptors(values, operations, grid, block.usable, learnt).on(home_of(image))
 
     def scorer(self, ready: Ready, grid: Grid) -> Score:
-        """What scores an image, some rows of grid points at a time; see `LocalCorrelationMap.scorer`.
+        """What scores an image, some rows of grid points at a time; see `Descriptor.scorer`.
 
         Parameters
         ----------

@@ -119,7 +119,7 @@ class GlideReflectionSymmetry(PolarSymmetry):
         return replace(self, angles=tuple(glides), glides=tuple(glides.values()))
 
     def transform(self, image: Any, stride: int = 5, mask: Any = None, device: Any = "auto") -> Descriptors:
-        """Score every glide reflection around every grid point; see `RotationalSymmetry.transform`.
+        """Score every glide reflection around every grid point; see `Descriptor.transform`.
 
         Parameters
         ----------

@@ -10,10 +10,7 @@ from typing import Any
 import numpy as np
 
 from gpuseg.checks import check_int
-from gpuseg.descriptors.base import Descriptors, Ready, describe_whole
-from gpuseg.descriptors.filling import Score
-from gpuseg.descriptors.windows import Windows, window_grid, windows_scorer
-from gpuseg.grid import Grid
+from gpuseg.descriptors.windows import WindowDescriptor, Windows
 from gpuseg.symmetry import Feature
 
 __all__ = ["Histogram"]
@@ -30,7 +27,7 @@ MOMENTS = (
 
 
 @dataclass(frozen=True)
-class Histogram:
+class Histogram(WindowDescriptor):
     """Histogram and low moments of the intensities in the window around every grid point.
 
     Blind to where in the window an intensity occurs. It tells a honeycomb from its inverse, bright columns on
@@ -81,58 +78,6 @@ class Histogram:
         names += [f"{a} to {b}" for a, b in itertools.pairwise(inner)]
         names += [f"from {inner[-1]}"]
         return (*(Feature(f"histogram {name} std") for name in names), *map(Feature, MOMENTS))
-
-    def grid(self, image_shape: tuple[int, int], stride: int) -> Grid:
-        """The positions that are looked at.
-
-        Parameters
-        ----------
-        image_shape : (H, W) of int
-        stride : int
-
-        Returns
-        -------
-        Grid
-        """
-        return window_grid(self, image_shape, stride)
-
-    def transform(self, image: Any, stride: int = 5, mask: Any = None, device: Any = "auto") -> Descriptors:
-        """Histogram and moments at every grid point.
-
-        Parameters
-        ----------
-        image : (H, W) array_like
-        stride : int
-            Distance of grid points in pixels.
-        mask : (H, W) array_like of bool, optional
-            True where a pixel may be used.
-        device : {"auto", "cpu", "cuda", "cuda:i"}
-
-        Returns
-        -------
-        Descriptors
-            With values (n_bins + 4, h, w) float32 that live where `image` lives.
-
-        Raises
-        ------
-        TypeError, ValueError, gpuseg.DeviceError
-            As `gpuseg.LocalCorrelationMap.transform`.
-        """
-        return describe_whole(self, image, stride, mask, device)
-
-    def scorer(self, ready: Ready, grid: Grid) -> Score:
-        """What scores an image, some rows of grid points at a time; see `LocalCorrelationMap.scorer`.
-
-        Parameters
-        ----------
-        ready : Ready
-        grid : Grid
-
-        Returns
-        -------
-        callable
-        """
-        return windows_scorer(self, self._measure, ready, grid)
 
     def _edges(self) -> np.ndarray:
         """Edges between bins."""

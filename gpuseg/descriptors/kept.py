@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from gpuseg.arrays import namespace
-from gpuseg.descriptors.base import Descriptors, Ready
-from gpuseg.descriptors.filling import Score
+from gpuseg.descriptors.base import Descriptors, Ready, Score
 from gpuseg.grid import Grid
 
 __all__ = ["Kept"]
@@ -100,7 +99,7 @@ class Kept:
         return replace(found, values=values, operations=self._chosen(found.operations), descriptor=learnt)
 
     def scorer(self, ready: Ready, grid: Grid) -> Score:
-        """What scores an image, some rows of grid points at a time; see `LocalCorrelationMap.scorer`.
+        """What scores an image, some rows of grid points at a time; see `Descriptor.scorer`.
 
         Parameters
         ----------

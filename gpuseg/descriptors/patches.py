@@ -7,17 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpuseg.checks import check_radius
-from gpuseg.descriptors.base import Descriptors, Ready, describe_whole
-from gpuseg.descriptors.filling import Score
-from gpuseg.descriptors.windows import Windows, window_grid, windows_scorer
-from gpuseg.grid import Grid
+from gpuseg.descriptors.windows import WindowDescriptor, Windows
 from gpuseg.symmetry import Feature
 
 __all__ = ["Patches"]
 
 
 @dataclass(frozen=True)
-class Patches:
+class Patches(WindowDescriptor):
     """The pixels of the window around every grid point, centred and scaled.
 
     The simplest descriptor there is. It knows where in the window the atoms lie, so within one crystal it
@@ -59,63 +56,10 @@ class Patches:
             Feature(f"pixel ({d:+d}, {e:+d})") for d in range(-rows, rows + 1) for e in range(-cols, cols + 1)
         )
 
-    def grid(self, image_shape: tuple[int, int], stride: int) -> Grid:
-        """The positions that are looked at.
+    def _measure(self, image: Any, valid: Any, xp: Any) -> Callable[[Windows], Any]:
+        def measure(windows: Windows) -> Any:
+            spread = xp.sqrt(xp.where(windows.variance > 0, windows.variance, xp.ones_like(windows.variance)))
+            values = windows.values / spread[..., None, None]
+            return xp.reshape(values, (*values.shape[:2], -1))
 
-        Parameters
-        ----------
-        image_shape : (H, W) of int
-        stride : int
-
-        Returns
-        -------
-        Grid
-        """
-        return window_grid(self, image_shape, stride)
-
-    def transform(self, image: Any, stride: int = 5, mask: Any = None, device: Any = "auto") -> Descriptors:
-        """The window at every grid point.
-
-        Parameters
-        ----------
-        image : (H, W) array_like
-        stride : int
-            Distance of grid points in pixels.
-        mask : (H, W) array_like of bool, optional
-            True where a pixel may be used.
-        device : {"auto", "cpu", "cuda", "cuda:i"}
-
-        Returns
-        -------
-        Descriptors
-            With values (N, h, w) float32 that live where `image` lives.
-
-        Raises
-        ------
-        TypeError, ValueError, gpuseg.DeviceError
-            As `gpuseg.LocalCorrelationMap.transform`.
-        """
-        return describe_whole(self, image, stride, mask, device)
-
-    def scorer(self, ready: Ready, grid: Grid) -> Score:
-        """What scores an image, some rows of grid points at a time; see `LocalCorrelationMap.scorer`.
-
-        Parameters
-        ----------
-        ready : Ready
-        grid : Grid
-
-        Returns
-        -------
-        callable
-        """
-        return windows_scorer(self, _scaled, ready, grid)
-
-
-def _scaled(image: Any, valid: Any, xp: Any) -> Callable[[Windows], Any]:
-    def measure(windows: Windows) -> Any:
-        spread = xp.sqrt(xp.where(windows.variance > 0, windows.variance, xp.ones_like(windows.variance)))
-        values = windows.values / spread[..., None, None]
-        return xp.reshape(values, (*values.shape[:2], -1))
-
-    return measure
+        return measure

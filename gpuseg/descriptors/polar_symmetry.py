@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
@@ -11,8 +12,8 @@ import numpy as np
 
 from gpuseg.arrays import namespace
 from gpuseg.checks import check_choice, check_int, check_radius
-from gpuseg.descriptors.base import BORDERS, Descriptors, Ready, describe_whole, place_grid
-from gpuseg.descriptors.filling import Score, filled
+from gpuseg.descriptors.base import BORDERS, Descriptor, Ready, Score, place_grid
+from gpuseg.descriptors.filling import filled
 from gpuseg.descriptors.kept import Kept
 from gpuseg.engines import engine_for
 from gpuseg.grid import Grid
@@ -23,7 +24,7 @@ __all__ = ["PolarSymmetry", "check_angles"]
 
 
 @dataclass(frozen=True)
-class PolarSymmetry:
+class PolarSymmetry(Descriptor):
     """A descriptor of operations that are scored on circular patches at every pixel, then pooled."""
 
     def __post_init__(self) -> None:
@@ -32,6 +33,7 @@ class PolarSymmetry:
             if isinstance(value, list | range | np.ndarray):
                 object.__setattr__(self, parameter.name, tuple(value))
 
+    @abstractmethod
     def scored(self) -> tuple[Any, ...]:
         """The symmetry operations, each once.
 
@@ -39,7 +41,6 @@ class PolarSymmetry:
         -------
         tuple of Rotation, Reflection or GlideReflection
         """
-        raise TypeError(f"{type(self).__name__} scores no operation; use one of its subclasses")
 
     def operations(self) -> tuple[Any, ...]:
         """What each map scores: the operations; with ``n_max`` > 1 each rank of the first, of the second, ...
@@ -96,36 +97,8 @@ class PolarSymmetry:
             return fewer
         return Kept(fewer, tuple(needed.index(int(k) // n_max) * n_max + int(k) % n_max for k in indices))
 
-    def transform(self, image: Any, stride: int = 5, mask: Any = None, device: Any = "auto") -> Descriptors:
-        """Score every operation around every grid point.
-
-        Parameters
-        ----------
-        image : (H, W) array_like
-            Intensities; any gain and offset gives the same scores.
-        stride : int
-            Distance of grid points in pixels. With ``stride=1`` and ``pooling_radius=0`` the maps are the
-            scores of every pixel (the paper's Figure 5).
-        mask : (H, W) array_like of bool, optional
-            True where a pixel may be used.
-        device : {"auto", "cpu", "cuda", "cuda:i"}
-
-        Returns
-        -------
-        Descriptors
-            With values (N, h, w) float32 in [-1, 1] that live where `image` lives.
-
-        Raises
-        ------
-        TypeError, ValueError
-            For an image, mask or parameter that makes no sense.
-        gpuseg.DeviceError
-            If a GPU is asked for and cannot be used.
-        """
-        return describe_whole(self, image, stride, mask, device)
-
     def scorer(self, ready: Ready, grid: Grid) -> Score:
-        """What scores an image, some rows of grid points at a time; see `LocalCorrelationMap.scorer`.
+        """What scores an image, some rows of grid points at a time; see `Descriptor.scorer`.
 
         Parameters
         ----------

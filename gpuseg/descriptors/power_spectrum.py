@@ -10,10 +10,8 @@ import numpy as np
 
 from gpuseg.arrays import namespace
 from gpuseg.checks import check_flag, check_radius
-from gpuseg.descriptors.base import Descriptors, Ready, describe_whole
-from gpuseg.descriptors.filling import Score
 from gpuseg.descriptors.shared_rows import window_sums
-from gpuseg.descriptors.windows import Part, Windows, window_grid, windows_scorer
+from gpuseg.descriptors.windows import Part, WindowDescriptor, Windows
 from gpuseg.grid import Grid
 from gpuseg.symmetry import Feature
 
@@ -21,7 +19,7 @@ __all__ = ["PowerSpectrum"]
 
 
 @dataclass(frozen=True)
-class PowerSpectrum:
+class PowerSpectrum(WindowDescriptor):
     """Squared modulus of the Fourier transform of the window around every grid point.
 
     Knows nothing of where in the window the atoms lie, and everything about their spacings and directions.
@@ -71,58 +69,6 @@ class PowerSpectrum:
         rows, cols = check_radius(self.window_radius, "window_radius")
         size = f"{2 * rows + 1}" if rows == cols else f"({2 * rows + 1}, {2 * cols + 1})"
         return tuple(Feature(f"power spectrum ({k:+d}, {m:+d}) / {size} px") for k, m in _half(rows, cols))
-
-    def grid(self, image_shape: tuple[int, int], stride: int) -> Grid:
-        """The positions that are looked at.
-
-        Parameters
-        ----------
-        image_shape : (H, W) of int
-        stride : int
-
-        Returns
-        -------
-        Grid
-        """
-        return window_grid(self, image_shape, stride)
-
-    def transform(self, image: Any, stride: int = 5, mask: Any = None, device: Any = "auto") -> Descriptors:
-        """The spectrum at every grid point.
-
-        Parameters
-        ----------
-        image : (H, W) array_like
-        stride : int
-            Distance of grid points in pixels.
-        mask : (H, W) array_like of bool, optional
-            True where a pixel may be used.
-        device : {"auto", "cpu", "cuda", "cuda:i"}
-
-        Returns
-        -------
-        Descriptors
-            With values (N, h, w) float32, at least 0, that live where `image` lives.
-
-        Raises
-        ------
-        TypeError, ValueError, gpuseg.DeviceError
-            As `gpuseg.LocalCorrelationMap.transform`.
-        """
-        return describe_whole(self, image, stride, mask, device)
-
-    def scorer(self, ready: Ready, grid: Grid) -> Score:
-        """What scores an image, some rows of grid points at a time; see `LocalCorrelationMap.scorer`.
-
-        Parameters
-        ----------
-        ready : Ready
-        grid : Grid
-
-        Returns
-        -------
-        callable
-        """
-        return windows_scorer(self, self._measure, ready, grid, self._unmasked)
 
     def _measure(self, image: Any, valid: Any, xp: Any) -> Callable[[Windows], Any]:
         rows, cols = map(xp.asarray, self._waves(image, valid))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from gpuseg.checks import check_choice, check_int, check_radius
-from gpuseg.descriptors.base import BORDERS, Descriptors, Ready, describe_whole, place_grid
-from gpuseg.descriptors.filling import Score, filled
+from gpuseg.descriptors.base import BORDERS, Descriptor, Ready, Score, place_grid
+from gpuseg.descriptors.filling import filled
 from gpuseg.engines import engine_for
 from gpuseg.grid import Grid
 from gpuseg.symmetry import Translation, as_translations, translations_in_window
@@ -21,8 +22,89 @@ __all__ = ["LocalCorrelationMap", "PreselectedTranslations", "choose_method"]
 METHODS = ("auto", "direct", "fft", "box")
 
 
+class Translations(Descriptor):
+    """A descriptor of translations.
+
+    A subclass is a dataclass with ``patch_radius``, ``method`` and ``border``.
+    """
+
+    patch_radius: Any
+    method: str
+    border: str
+
+    @abstractmethod
+    def reach(self) -> tuple[int, int]:
+        """Largest shift (rows, cols) in pixels.
+
+        Returns
+        -------
+        (int, int)
+        """
+
+    def grid(self, image_shape: tuple[int, int], stride: int) -> Grid:
+        """The positions that are scored.
+
+        Parameters
+        ----------
+        image_shape : (H, W) of int
+        stride : int
+
+        Returns
+        -------
+        Grid
+        """
+        radius = check_radius(self.patch_radius, "patch_radius")
+        check_choice(self.method, "method", METHODS)
+        border = check_choice(self.border, "border", BORDERS)
+        return place_grid(image_shape, stride, radius, border, "patch_radius", self.reach())
+
+    def keeping(self, indices: Sequence[int]) -> PreselectedTranslations:
+        """The descriptor of some of the translations.
+
+        Parameters
+        ----------
+        indices : sequence of int
+            Places in `operations`.
+
+        Returns
+        -------
+        PreselectedTranslations
+        """
+        operations = self.operations()
+        kept = tuple(operations[k] for k in indices)
+        return PreselectedTranslations(kept, self.patch_radius, self.method, self.border)
+
+    def scorer(self, ready: Ready, grid: Grid) -> Score:
+        """What scores an image, some rows of grid points at a time; see `Descriptor.scorer`.
+
+        Parameters
+        ----------
+        ready : Ready
+        grid : Grid
+
+        Returns
+        -------
+        callable
+        """
+        radius = check_radius(self.patch_radius, "patch_radius")
+        method = check_choice(self.method, "method", METHODS)
+        operations = self.operations()
+        shifts = np.array([(t.d_row, t.d_col) for t in operations], np.int64)
+        if method == "auto":
+            method = choose_method(grid, shifts, radius)
+        engine = engine_for(ready.device)
+
+        def score(band: Grid) -> Any:
+            return engine.translation_scores(ready.pixels, ready.valid, band, shifts, radius, method)
+
+        if self.border == "valid" and ready.valid is None:
+            return score
+        reach = self.reach()
+        return filled(score, ready, grid, _opposites(operations), lambda band: _complete(band, radius, reach))
+
+
 @dataclass(frozen=True)
-class LocalCorrelationMap:
+class LocalCorrelationMap(Translations):
     """Pearson's coefficient of the patch at every grid point with its copies in a shift window.
 
     The paper's default descriptor ("local correlation map", eq. 3): the periodicity of a crystal shows as
@@ -82,79 +164,9 @@ class LocalCorrelationMap:
         """
         return check_radius(self.window_radius, "window_radius")
 
-    def grid(self, image_shape: tuple[int, int], stride: int) -> Grid:
-        """The positions that are scored.
-
-        Parameters
-        ----------
-        image_shape : (H, W) of int
-        stride : int
-
-        Returns
-        -------
-        Grid
-        """
-        return _grid(self, image_shape, stride)
-
-    def keeping(self, indices: Sequence[int]) -> PreselectedTranslations:
-        """The descriptor of some of the translations.
-
-        Parameters
-        ----------
-        indices : sequence of int
-            Places in `operations`.
-
-        Returns
-        -------
-        PreselectedTranslations
-        """
-        return _keeping(self, indices)
-
-    def transform(self, image: Any, stride: int = 5, mask: Any = None, device: Any = "auto") -> Descriptors:
-        """Score every translation at every grid point.
-
-        Parameters
-        ----------
-        image : (H, W) array_like
-            Intensities; any gain and offset gives the same scores.
-        stride : int
-            Distance of grid points in pixels.
-        mask : (H, W) array_like of bool, optional
-            True where a pixel may be used.
-        device : {"auto", "cpu", "cuda", "cuda:i"}
-
-        Returns
-        -------
-        Descriptors
-            With values (N, h, w) float32 that live where `image` lives.
-
-        Raises
-        ------
-        TypeError, ValueError
-            For an image, mask or parameter that makes no sense.
-        gpuseg.DeviceError
-            If a GPU is asked for and cannot be used.
-        """
-        return describe_whole(self, image, stride, mask, device)
-
-    def scorer(self, ready: Ready, grid: Grid) -> Score:
-        """What scores an image, some rows of grid points at a time.
-
-        Parameters
-        ----------
-        ready : Ready
-        grid : Grid
-
-        Returns
-        -------
-        callable
-            Of a band of `grid`; gives its values (N, h, w), whatever the band.
-        """
-        return _scorer(self, ready, grid)
-
 
 @dataclass(frozen=True)
-class PreselectedTranslations:
+class PreselectedTranslations(Translations):
     """Pearson's coefficient of the patch at every grid point with its copies at given shifts.
 
     The paper's way to make series fast: score only the translations that separate the patterns best.
@@ -199,99 +211,6 @@ class PreselectedTranslations:
         """
         shifts = [(abs(t.d_row), abs(t.d_col)) for t in self.operations()]
         return max(d for d, _ in shifts), max(e for _, e in shifts)
-
-    def grid(self, image_shape: tuple[int, int], stride: int) -> Grid:
-        """The positions that are scored.
-
-        Parameters
-        ----------
-        image_shape : (H, W) of int
-        stride : int
-
-        Returns
-        -------
-        Grid
-        """
-        return _grid(self, image_shape, stride)
-
-    def keeping(self, indices: Sequence[int]) -> PreselectedTranslations:
-        """The descriptor of some of the translations.
-
-        Parameters
-        ----------
-        indices : sequence of int
-            Places in `operations`.
-
-        Returns
-        -------
-        PreselectedTranslations
-        """
-        return _keeping(self, indices)
-
-    def transform(self, image: Any, stride: int = 5, mask: Any = None, device: Any = "auto") -> Descriptors:
-        """Score every translation at every grid point; see `LocalCorrelationMap.transform`.
-
-        Parameters
-        ----------
-        image : (H, W) array_like
-        stride : int
-        mask : (H, W) array_like of bool, optional
-        device : {"auto", "cpu", "cuda", "cuda:i"}
-
-        Returns
-        -------
-        Descriptors
-        """
-        return describe_whole(self, image, stride, mask, device)
-
-    def scorer(self, ready: Ready, grid: Grid) -> Score:
-        """What scores an image, some rows of grid points at a time; see `LocalCorrelationMap.scorer`.
-
-        Parameters
-        ----------
-        ready : Ready
-        grid : Grid
-
-        Returns
-        -------
-        callable
-        """
-        return _scorer(self, ready, grid)
-
-
-def _keeping(
-    descriptor: LocalCorrelationMap | PreselectedTranslations, indices: Sequence[int]
-) -> PreselectedTranslations:
-    operations = descriptor.operations()
-    kept = tuple(operations[k] for k in indices)
-    return PreselectedTranslations(kept, descriptor.patch_radius, descriptor.method, descriptor.border)
-
-
-def _scorer(descriptor: LocalCorrelationMap | PreselectedTranslations, ready: Ready, grid: Grid) -> Score:
-    radius = check_radius(descriptor.patch_radius, "patch_radius")
-    method = check_choice(descriptor.method, "method", METHODS)
-    operations = descriptor.operations()
-    shifts = np.array([(t.d_row, t.d_col) for t in operations], np.int64)
-    if method == "auto":
-        method = choose_method(grid, shifts, radius)
-    engine = engine_for(ready.device)
-
-    def score(band: Grid) -> Any:
-        return engine.translation_scores(ready.pixels, ready.valid, band, shifts, radius, method)
-
-    if descriptor.border == "valid" and ready.valid is None:
-        return score
-    reach = descriptor.reach()
-    return filled(score, ready, grid, _opposites(operations), lambda band: _complete(band, radius, reach))
-
-
-def _grid(
-    descriptor: LocalCorrelationMap | PreselectedTranslations, image_shape: tuple[int, int], stride: int
-) -> Grid:
-    radius = check_radius(descriptor.patch_radius, "patch_radius")
-    check_choice(descriptor.method, "method", METHODS)
-    border = check_choice(descriptor.border, "border", BORDERS)
-    return place_grid(image_shape, stride, radius, border, "patch_radius", descriptor.reach())
 
 
 def _complete(grid: Grid, radius: tuple[int, int], reach: tuple[int, int]) -> tuple[int, int, int, int]:

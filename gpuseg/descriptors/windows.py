@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,12 +15,12 @@ import numpy as np
 from gpuseg.arrays import home_of, namespace
 from gpuseg.checks import check_choice, check_radius
 from gpuseg.constants import FLAT_VARIANCE, VALID_FRACTION
-from gpuseg.descriptors.base import BORDERS, Ready, place_grid
-from gpuseg.descriptors.filling import Score, filled
+from gpuseg.descriptors.base import BORDERS, Descriptor, Ready, Score, place_grid
+from gpuseg.descriptors.filling import filled
 from gpuseg.engines import engine_for
 from gpuseg.grid import Grid
 
-__all__ = ["Part", "Windows", "window_grid", "windows_scorer"]
+__all__ = ["Part", "WindowDescriptor", "Windows"]
 
 Part = tuple[slice, slice]
 """Rows and columns of the grid."""
@@ -53,70 +54,78 @@ class Windows:
     inside: Any
 
 
-def window_grid(descriptor: Any, image_shape: tuple[int, int], stride: int) -> Grid:
-    """Where a descriptor of windows looks at an image.
+class WindowDescriptor(Descriptor):
+    """A descriptor of the window around every grid point.
 
-    Parameters
-    ----------
-    descriptor : descriptor
-        With ``window_radius`` and ``border``.
-    image_shape : (H, W) of int
-    stride : int
-
-    Returns
-    -------
-    Grid
+    A subclass is a dataclass with ``window_radius`` and ``border``.
     """
-    border = check_choice(descriptor.border, "border", BORDERS)
-    radius = check_radius(descriptor.window_radius, "window_radius")
-    return place_grid(image_shape, stride, radius, border, "window_radius")
 
+    window_radius: Any
+    border: str
 
-def windows_scorer(
-    descriptor: Any,
-    measure: Callable[[Any, Any, Any], Callable[[Windows], Any]],
-    ready: Ready,
-    grid: Grid,
-    unmasked: Callable[[Any, Any], Callable[[Grid, Part, Any], None]] | None = None,
-) -> Score:
-    """What measures the window around every grid point, some rows of them at a time.
+    def grid(self, image_shape: tuple[int, int], stride: int) -> Grid:
+        """The positions that are looked at.
 
-    Parameters
-    ----------
-    descriptor : descriptor
-        With ``window_radius``, ``border`` and ``operations()`` (N).
-    measure : callable
-        Of the image (H, W), its valid pixels (or None) and the namespace; gives a function of `Windows`
-        around (h, w) grid points whose result is (h, w, N).
-    ready : Ready
-    grid : Grid
-    unmasked : callable, optional
-        A faster way where no pixel of the image is masked. Of the image and the engine's image; gives a
-        function of a grid, a part of it and the values (N, h, w), in which it writes those of that part.
+        Parameters
+        ----------
+        image_shape : (H, W) of int
+        stride : int
 
-    Returns
-    -------
-    callable
-        As that of `gpuseg.LocalCorrelationMap.scorer`; missing are values where fewer than half of a window's
-        pixels are valid, and then the nearest grid point's are taken.
-    """
-    radius = check_radius(descriptor.window_radius, "window_radius")
-    n, pixels, valid = len(descriptor.operations()), ready.pixels, ready.valid
-    xp = namespace(pixels)
-    fast = unmasked(ready.image, pixels) if valid is None and unmasked is not None else None
-    function = None if fast is not None else measure(ready.image, valid, xp)
+        Returns
+        -------
+        Grid
+        """
+        border = check_choice(self.border, "border", BORDERS)
+        radius = check_radius(self.window_radius, "window_radius")
+        return place_grid(image_shape, stride, radius, border, "window_radius")
 
-    def score(band: Grid) -> Any:
-        values = xp.empty((n, *band.shape), dtype=np.float32)
-        if fast is not None:
-            _write(functools.partial(fast, band), values, band, radius)
-        else:
-            _measure(function, pixels, valid, band, radius, values)
-        return values
+    def scorer(self, ready: Ready, grid: Grid) -> Score:
+        """What measures an image, some rows of grid points at a time; see `Descriptor.scorer`.
 
-    if descriptor.border == "valid" and valid is None:
-        return score
-    return filled(score, ready, grid, np.full(n, -1, np.int64), lambda band: _inside(band, radius))
+        Missing are values where fewer than half of a window's pixels are valid, and then the nearest grid
+        point's are taken.
+
+        Parameters
+        ----------
+        ready : Ready
+        grid : Grid
+
+        Returns
+        -------
+        callable
+        """
+        radius = check_radius(self.window_radius, "window_radius")
+        n, pixels, valid = len(self.operations()), ready.pixels, ready.valid
+        xp = namespace(pixels)
+        fast = self._unmasked(ready.image, pixels) if valid is None else None
+        function = None if fast is not None else self._measure(ready.image, valid, xp)
+
+        def score(band: Grid) -> Any:
+            values = xp.empty((n, *band.shape), dtype=np.float32)
+            if fast is not None:
+                _write(functools.partial(fast, band), values, band, radius)
+            else:
+                _measure(function, pixels, valid, band, radius, values)
+            return values
+
+        if self.border == "valid" and valid is None:
+            return score
+        return filled(score, ready, grid, np.full(n, -1, np.int64), lambda band: _inside(band, radius))
+
+    @abstractmethod
+    def _measure(self, image: Any, valid: Any, xp: Any) -> Callable[[Windows], Any]:
+        """Of the image (H, W), its valid pixels (or None) and the namespace: what measures `Windows`.
+
+        The function returned takes those around (h, w) grid points and gives (h, w, N).
+        """
+
+    def _unmasked(self, image: Any, pixels: Any) -> Callable[[Grid, Part, Any], None] | None:
+        """A faster way where no pixel of the image is masked, None where there is none.
+
+        Of the image and the engine's image; gives a function of a grid, a part of it and the values
+        (N, h, w), in which it writes those of that part.
+        """
+        return None
 
 
 def _measure(

@@ -498,7 +498,9 @@ def measure(
             saved.series, frame_time=frame_time, time_unit=time_unit, angle=angle, **scale
         )
         tables = {"motion": found.frames, "speed": found.summary()}
-        told = f"{len(found.frames)} frames\n{found.summary()}"
+        told = (
+            f"{len(found.frames)} frames\n{found.summary() if found.patterns else 'no boundary in any frame'}"
+        )
     else:
         given = {**scale, "stride": saved.stride}
         tables = {

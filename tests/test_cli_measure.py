@@ -147,6 +147,16 @@ def test_a_series_is_measured_as_in_the_library(here, capsys):
     assert rows("again/motion.csv") == found
 
 
+def test_a_series_of_one_pattern_has_no_boundary(here, capsys):
+    assert main(["series", "m.tif", "-n", "1", "-o", "alone", *OPTIONS]) == 0
+    said(capsys)
+    assert main(["measure", "alone"]) == 0
+    out, err = said(capsys)
+    assert "6 frames\nno boundary in any frame" in out
+    assert "nan" not in out + err
+    assert {"motion.csv", "speed.csv"} <= set(names(here / "alone"))
+
+
 def test_labels_of_other_programs(here):
     labels = np.zeros((40, 60), np.uint8)
     labels[:, 5:30], labels[:, 30:] = 1, 2

@@ -193,6 +193,28 @@ def test_filling_of_corner_cases_in_the_emulator(emulated, name):
     parity.check_filling(emulated, CASES[name])
 
 
+@pytest.mark.parametrize("name", ["window", "scattered nan", "half plane"])
+@pytest.mark.parametrize("memory", [1, 5000])
+def test_filling_of_some_operations_at_a_time(monkeypatch, emulated, name, memory):
+    monkeypatch.setattr(cuda, "NEAREST_BYTES", memory)
+    parity.check_filling(emulated, CASES[name])
+
+
+def test_filling_in_a_wide_grid(emulated):
+    """More columns than a block has threads; the nearest score is beyond the rectangle, in it, or nowhere."""
+    rng = np.random.default_rng(6)
+    translations = np.array([(0, 1), (2, 3), (0, -1), (5, 5)])
+    case = parity.case(rng.normal(size=(7, 600)), (0, 0), translations, stride=1)
+    scores = rng.normal(size=(4, 7, 600)).astype(np.float32)
+    scores[:, :, :270] = scores[:, 5:, 100:] = np.nan
+    scores[3] = np.nan
+    scores[:3, 0, 3], scores[1, 6, 20] = 7, 8
+    scores[3, 1:4, 300:550] = 9
+    wanted = parity.naive.fill_missing(scores, translations, *case.positions, case.valid)
+    for complete in ((0, 0, 0, 0), (1, 4, 300, 550), (2, 2, 300, 550)):
+        np.testing.assert_array_equal(emulated.filled(case, scores, complete), wanted)
+
+
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.95])
 @pytest.mark.parametrize("shape", [(13, 17), (1, 40), (23, 1)])
 def test_filling_of_scattered_scores(backend, shape, share):

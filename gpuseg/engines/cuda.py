@@ -35,6 +35,9 @@ POLAR_TILE = {"float32": (8, 32), "float64": (4, 32)}
 SCRATCH_BYTES = 64 << 20
 """Memory for the sums of the polar patches: it limits the number of blocks."""
 
+NEAREST_BYTES = 128 << 20
+"""Memory for where the nearest scores are, of the operations that are filled together."""
+
 FFT_BATCH_BYTES = 256 << 20
 """Memory for one batch of patches and their spectra in the `fft` method."""
 
@@ -229,7 +232,7 @@ def translation_scores(
 def fill_missing(
     scores: Any, opposite: np.ndarray, wanted: Any, complete: tuple[int, int, int, int] = (0, 0, 0, 0)
 ) -> Any:
-    """Give missing scores the opposite translation's, else the nearest grid point's.
+    """Give missing scores the opposite translation's, else the nearest grid point's; in place.
 
     Parameters
     ----------
@@ -240,21 +243,35 @@ def fill_missing(
     wanted : (h, w) bool
         Grid points to fill from their neighbours; others may stay NaN.
     complete : (first row, end, first column, end) of int, optional
-        A rectangle of grid points that is known to miss nothing, and need not be looked at; of no use here.
+        A rectangle of grid points that is known to miss nothing, and need not be looked at.
 
     Returns
     -------
     (N, h, w) float32
+        `scores` itself.
     """
     cp = arrays.cupy_module()
-    n, rows, cols = scores.shape
-    blocks = n, min(_blocks(rows * cols), 65535)
-    opposite = cp.asarray(opposite, dtype=cp.int32)
-    paired, filled = cp.empty_like(scores), cp.empty_like(scores)
-    _launch("missing", "fill_from_opposite", OPTIONS, blocks, scores, opposite, rows * cols, paired)
-    wanted = cp.ascontiguousarray(wanted)
-    _launch("missing", "fill_from_nearest", OPTIONS, blocks, paired, wanted, rows, cols, filled)
-    return filled
+    rows, cols = scores.shape[1:]
+    top, bottom, left, right = complete
+    rectangle = complete if top < bottom and left < right else (0, 0, 0, 0)
+    outside = rows * cols - (rectangle[1] - rectangle[0]) * (rectangle[3] - rectangle[2])
+    if outside == 0:
+        return scores
+    opposites = [(k, max(k, int(m))) for k, m in enumerate(opposite) if m < 0 or m >= k]
+    pairs, wanted = cp.asarray(opposites, dtype=cp.int32), cp.ascontiguousarray(wanted)
+    at_a_time = max(1, min(len(pairs), NEAREST_BYTES // (4 * rows * cols), 65535))
+    near = cp.empty((at_a_time, rows, cols), cp.int32)
+    for begin in range(0, len(pairs), at_a_time):
+        some = pairs[begin : begin + at_a_time]
+        _launch(
+            "missing", "fill_from_opposite", OPTIONS, (_blocks(cols), len(some)),
+            scores, some, rows, cols, *rectangle, near,
+        )  # fmt: skip
+        _launch(
+            "missing", "fill_from_nearest", OPTIONS, (_blocks(outside), len(some)),
+            scores, some, wanted, rows, cols, *rectangle, near,
+        )  # fmt: skip
+    return scores
 
 
 def polar_scores(pixels: Any, valid: Any, plan: PolarPlan, rows: tuple[int, int] | None = None) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ from typing import Any, NoReturn, TypeVar
 
 from gpuseg.arrays import Device, free_memory, is_out_of_memory, move, resolve_device
 from gpuseg.checks import check_memory
-from gpuseg.descriptors.base import Descriptors, Ready, usable_points
+from gpuseg.descriptors.base import Descriptors, Ready, count_usable, usable_points
 from gpuseg.grid import Grid
 
 __all__ = ["BandedDescriptors", "MemoryPlan", "describe_image", "plan_memory", "within_memory"]
@@ -111,6 +112,11 @@ class BandedDescriptors:
                 usable = usable_points(self.ready.pixels, self.ready.valid, band)
                 described = Descriptors(scorer(band), self.operations, band, usable).on(self.home)
             yield described
+
+    @functools.cached_property
+    def n_usable(self) -> int:
+        """How many grid points patterns are learnt from."""
+        return count_usable(self.usable)
 
     @property
     def values(self) -> NoReturn:

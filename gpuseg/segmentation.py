@@ -628,9 +628,9 @@ def _segment_all(
         model = SegmentationModel(
             descriptor=learnt,
             stride=stride,
-            mean=to_numpy(pca.mean_),
-            components=to_numpy(pca.components_),
-            explained_variance_ratio=to_numpy(pca.explained_variance_ratio_),
+            mean=pca.mean_,
+            components=pca.components_,
+            explained_variance_ratio=pca.explained_variance_ratio_,
             cluster_centers=centers,
             upsampling=upsampling,
             **typical,
@@ -664,14 +664,16 @@ def _label(
         distances = squared_distances(components, centers)
         points = xp.reshape(xp.astype(xp.argmin(distances, axis=0), xp.int32), grid.shape)
         sure = xp.reshape(certainty(distances), grid.shape)
-        known = xp.reshape(xp.all(xp.isfinite(components), axis=1), grid.shape)
-        if not bool(xp.all(known)):
+        if descriptors.n_usable < grid.size:  # others may lie where nothing is known
+            known = xp.reshape(xp.all(xp.isfinite(components), axis=1), grid.shape)
             points = xp.where(known, points, -xp.ones_like(points))
             sure = xp.where(known, sure, xp.zeros_like(sure))
     with clock("upsampling"):
         valid = valid_pixels(move(image, where), None if mask is None else move(mask, where))
         if model.upsampling:
-            labels, shown = grid.upsample(grid.nearest_known(points)), grid.upsample(sure)
+            complete = descriptors.n_usable == grid.size
+            near = points if complete else grid.nearest_known(points)
+            labels, shown = grid.upsample(near), grid.upsample(sure)
         else:
             labels, shown = points, sure
             valid = None if valid is None else grid.at_points(valid)

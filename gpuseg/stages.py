@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from gpuseg.arrays import Device, namespace, to_numpy
+from gpuseg.arrays import Device, cupy_module, namespace
 from gpuseg.checks import AUTO
-from gpuseg.clustering import KMeans, certainty, sizes, squared_distances
+from gpuseg.clustering import KMeans, certainty, count_members, squared_distances
 from gpuseg.decomposition import PCA, project
 from gpuseg.descriptors import Descriptors
 from gpuseg.evidence import Evidence, find_n_patterns
@@ -24,11 +24,30 @@ log = logging.getLogger("gpuseg")
 
 
 class Stopwatch:
-    """Seconds per stage; waits for the device at the end of each, or they would mean nothing."""
+    """Seconds per stage.
+
+    On a GPU by events, which the device passes when it has done what came before: to wait at the end of each
+    stage would keep it idle until the next is under way.
+
+    Parameters
+    ----------
+    device : Device
+    """
 
     def __init__(self, device: Device) -> None:
         self.device = device
-        self.seconds: dict[str, float] = {}
+        self._seconds: dict[str, float] = {}
+        self._events: list[tuple[str, Any, Any]] = []
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Of each stage so far, in order; waits for the device. Later stages are added to the same dict."""
+        with self.device.current:
+            for stage, begin, end in self._events:
+                end.synchronize()
+                self._seconds[stage] += cupy_module().cuda.get_elapsed_time(begin, end) / 1000
+        self._events.clear()
+        return self._seconds
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
@@ -38,10 +57,19 @@ class Stopwatch:
         ----------
         stage : str
         """
-        begin = time.perf_counter()
+        self._seconds.setdefault(stage, 0.0)
+        if self.device.kind == "cpu":
+            started = time.perf_counter()
+            yield
+            self._seconds[stage] += time.perf_counter() - started
+            return
+        with self.device.current:
+            begin, end = cupy_module().cuda.Event(), cupy_module().cuda.Event()
+            begin.record()
         yield
-        self.device.synchronize()
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - begin
+        with self.device.current:
+            end.record()
+        self._events.append((stage, begin, end))
 
 
 def learn(
@@ -69,6 +97,7 @@ def learn(
     Returns
     -------
     pca : PCA
+        With its attributes on the host.
     components : list of (S, K) array
         Of every grid point of each image.
     centers : (n, K) float32 NumPy array
@@ -84,7 +113,7 @@ def learn(
         If there are fewer usable grid points than patterns.
     """
     evidence = None
-    n_usable = sum(int(namespace(each.usable).count_nonzero(each.usable)) for each in described)
+    n_usable = sum(each.n_usable for each in described)
     if n_usable == 0:
         raise ValueError("`mask` and finite pixels meet at no grid point; a smaller `stride` may help")
     if n_patterns != AUTO and n_patterns > n_usable:
@@ -111,15 +140,17 @@ def learn(
             components if complete else [each[flat_usable(descriptors), :] for each, descriptors in pairs]
         )
         kmeans = KMeans(n_patterns, random_state=seeds).fit(known)
-        centers = to_numpy(kmeans.cluster_centers_)
         distances = squared_distances(known, kmeans.cluster_centers_)
         xp = namespace(known)
-        typical = {
-            "typical_certainty": float(xp.mean(certainty(distances))),
-            "typical_misfit": typical_misfit(pca, xp.min(distances, axis=0)),
-        }
+        centers, members, sure, apart = pca.to_host_with(
+            kmeans.cluster_centers_,
+            count_members(kmeans.labels_, n_patterns),
+            xp.mean(certainty(distances)),
+            xp.mean(xp.min(distances, axis=0)),
+        )
+        typical = {"typical_certainty": float(sure), "typical_misfit": typical_misfit(pca, apart)}
         if sort_labels_by_pattern_size:
-            centers = centers[np.argsort(sizes(kmeans.labels_, n_patterns), kind="stable")]
+            centers = centers[np.argsort(members, kind="stable")]
     return pca, components, centers, typical, evidence
 
 

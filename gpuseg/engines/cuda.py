@@ -79,6 +79,7 @@ def variants() -> dict[str, list[tuple[str, ...]]]:
     """
     return {
         "translation": [(*OPTIONS, *_tile_options(TILE)), (*OPTIONS, *_tile_options((1, 1)))],
+        "kmeans": [OPTIONS],
         "missing": [OPTIONS],
         "polar": [OPTIONS],
         "pooling": [OPTIONS],
@@ -129,8 +130,16 @@ def each(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
     return [function(item) for item in items]
 
 
-SAMPLES_AT_A_TIME = 1 << 18
-"""Rows of a table of samples that are copied at a time."""
+EIGENPROBLEMS_ON_HOST = 512
+"""Up to so many features the eigenvectors of their covariance are found on the host: one transfer instead of
+many small kernels that wait for each other. A guess, to be measured on a GPU; 0 is never."""
+
+SAMPLES_AT_A_TIME = 1 << 16
+"""Rows of a table of samples that are centred at a time: few enough that what cuBLAS reads is in the
+second-level cache still, up to some 200 features."""
+
+SAMPLES_OF_A_PRODUCT = 1 << 62
+"""All samples are multiplied by a few axes at once: a part of them would be copied first."""
 
 SPANS, SAMPLES_OF_A_SPAN = 1, 1
 """A table of samples is summed up in one part: cuBLAS is busy with one."""
@@ -139,7 +148,7 @@ WINDOW_PIXELS_AT_A_TIME = 1 << 25
 """Pixels of all windows that one thread works on at a time,
 enough to keep a GPU busy; 128 MiB of float32."""
 
-ITERATIONS_AT_A_TIME = 5
+ITERATIONS_AT_A_TIME = 10
 """Iterations of an algorithm between two looks at whether it has converged, each of which stops the GPU."""
 
 
@@ -192,6 +201,63 @@ def leading_eigenvectors(matrix: Any, count: int) -> tuple[Any, Any]:
     cp = arrays.cupy_module()
     values, vectors = cp.linalg.eigh(matrix)
     return values[::-1][:count], vectors[:, ::-1][:, :count]
+
+
+MOST_CLUSTERS = SHARED_BYTES // (4 * BLOCK) - 1
+"""As many centres as `lloyd` has room for."""
+
+SAMPLES_OF_A_THREAD = 8
+"""Of k-means, where there are few: so many that sums over a block's threads do not take most of the time."""
+
+
+def lloyd(samples: Any, starts: Any, max_iter: int, threshold: Any) -> tuple[Any, float, int]:
+    """Lloyd's iteration from several starts side by side; its twin is `gpuseg.clustering.lloyd`.
+
+    Parameters
+    ----------
+    samples : (S, K) float32 array
+    starts : (m, n, K) float32 array
+        Centres to start from, at most `MOST_CLUSTERS` each.
+    max_iter : int
+    threshold : (1,) float64 array
+        Sum of squared moves of the centres below which the iteration ends.
+
+    Returns
+    -------
+    centers : (n, K) float32 array
+        Of the start of least inertia, of equal ones the first.
+    inertia : float
+    n_iter : int
+    """
+    cp = arrays.cupy_module()
+    (n_samples, n_features), (n_starts, n_clusters) = samples.shape, starts.shape[:2]
+    columns = cp.ascontiguousarray(samples.T)  # as they lie already, as a rule
+    centers = starts.copy()
+    blocks = min(128, -(-n_samples // (SAMPLES_OF_A_THREAD * BLOCK)))
+    sums = cp.empty((n_starts, n_features + 2, n_clusters, blocks), cp.float32)
+    state = cp.zeros((n_starts, 2), cp.int32)
+
+    def add_up(again: bool) -> None:
+        _launch(
+            "kmeans", "lloyd_sums", OPTIONS, (blocks, n_features + 2, n_starts),
+            columns, n_samples, n_features, centers, n_clusters, state, int(again), sums,
+            shared=4 * BLOCK * n_clusters,
+        )  # fmt: skip
+
+    ended = max_iter < 1
+    while not ended:
+        for _ in range(ITERATIONS_AT_A_TIME):
+            add_up(again=False)
+            _launch(
+                "kmeans", "lloyd_centers", OPTIONS, (n_starts,),
+                sums, blocks, n_features, n_clusters, threshold, max_iter, centers, state,
+            )  # fmt: skip
+        ended = bool(cp.all(state[:, 0]))
+    add_up(again=True)
+    inertia = cp.sum(sums[:, n_features + 1].reshape(n_starts, -1), axis=1, dtype=cp.float64)
+    inertias, states = arrays.to_numpy_together(inertia, state)
+    best = int(np.argmin(inertias))
+    return centers[best], float(inertias[best]), int(states[best, 1])
 
 
 def translation_scores(

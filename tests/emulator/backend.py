@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from importlib.machinery import ModuleSpec
@@ -279,10 +280,26 @@ class _Stream(_Device):
         super().__init__()
 
 
+class _Event:
+    """A moment: work is done when its call returns."""
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        self.moment: float | None = None
+
+    def record(self, stream: Any = None) -> None:
+        self.moment = time.perf_counter()
+
+    def synchronize(self) -> None:
+        if self.moment is None:
+            raise RuntimeError("this event was never recorded")
+
+
 def _emulated_cuda_module(memory: int) -> ModuleType:
     module = ModuleType("cupy.cuda")
     _Stream.null = _Stream()
     module.Device, module.Stream = _Device, _Stream
+    module.Event = _Event
+    module.get_elapsed_time = lambda begin, end: 1000 * (end.moment - begin.moment)
     module.device = ModuleType("cupy.cuda.device")
     module.device.Device = _Device
     module.get_current_stream = _Stream

@@ -25,6 +25,8 @@ HOST_ONLY = {
     "to_device",
 }
 READS = {"item", "tolist", "tobytes"}
+WAITS = {"argwhere", "bincount", "eigh", "eigvalsh", "flatnonzero", "nonzero", "unique"}
+"""Functions of which CuPy has to know a number of the result before it can go on."""
 
 
 class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
@@ -40,7 +42,8 @@ class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
     host : numpy.ndarray
         For tests and for the emulator; CuPy has no such thing.
     host_reads : int
-        Of the class: how often numbers came back from the "device", each of which would wait for the GPU.
+        Of the class: how often numbers came back from the "device", each of which would wait for the GPU:
+        also where CuPy must count what a mask picks.
     """
 
     __slots__ = ("host",)
@@ -117,6 +120,8 @@ class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
 
     def __getitem__(self, key: Any) -> DeviceArray:
         key = to_host(key)
+        if any(isinstance(part, np.ndarray) and part.dtype == bool for part in _parts(key)):
+            _count_read()
         found = self.host[key]
         if isinstance(found, np.generic):  # CuPy gives a view even of one element
             found = self.host[(*key, ...) if isinstance(key, tuple) else (key, ...)]
@@ -151,6 +156,10 @@ class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
         return repr(self.host)
 
     __str__ = __repr__
+
+
+def _parts(key: Any) -> tuple[Any, ...]:
+    return key if isinstance(key, tuple) else (key,)
 
 
 def _count_read() -> None:
@@ -205,6 +214,8 @@ def on_device(function: Callable[..., Any]) -> Callable[..., Any]:
 
     def run(*arguments: Any, **keywords: Any) -> Any:
         known: dict[int, DeviceArray] = {}
+        if run.__name__ in WAITS:
+            _count_read()
         return to_device(function(*to_host(arguments, known), **to_host(keywords, known)), known)
 
     run.__name__ = getattr(function, "__name__", "function")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import logging
 import os
 import sys
@@ -196,13 +197,15 @@ def free_memory(device: Device) -> int:
 
 
 def release_memory(device: Device) -> None:
-    """Give the driver back what the pool keeps for later: blocks of one size are in the way of larger ones.
+    """Free what nobody needs any more, after work that failed for want of memory.
 
     Parameters
     ----------
     device : Device
-        Nothing is kept on the CPU.
+        On a GPU the pool's blocks go back to the driver, too: those of one size are in the way
+        of larger ones.
     """
+    gc.collect()  # an error that passed a context manager is in a cycle with the arrays of its frames
     if device.kind == "cuda":
         with device.current:
             cupy_module().get_default_memory_pool().free_all_blocks()

@@ -273,7 +273,7 @@ def _principal(n_samples: int, mean: Any, scatter: Any, wanted: int | float) -> 
     total = xp.sum(xp.linalg.diagonal(covariance))
     count = wanted if isinstance(wanted, int) else n_features
     variance, vectors = engine.leading_eigenvectors(covariance, count)
-    variance = xp.clip(variance, 0, None)
+    variance = xp.where(variance > 0, variance, xp.zeros_like(variance))
     ratio = variance / xp.where(total > 0, total, xp.ones_like(total))
     n = _enough(to_numpy(ratio), wanted)
     return mean, vectors.T[:n, :], variance[:n], ratio[:n]

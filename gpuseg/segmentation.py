@@ -22,7 +22,7 @@ from gpuseg.descriptors.base import valid_pixels
 from gpuseg.descriptors.choice import describe, from_description
 from gpuseg.evidence import Evidence, reach_of
 from gpuseg.grid import Grid
-from gpuseg.large import MemoryPlan, describe_image, plan_memory, within_memory
+from gpuseg.large import MemoryPlan, describe_image, memory_is_told, plan_memory, within_memory
 from gpuseg.misfit import misfit
 from gpuseg.selection import select_operations
 from gpuseg.separability import separability_of_parts
@@ -326,7 +326,7 @@ class SegmentationModel:
                     components = project_points(descriptors, mean, axes)
                 return _label(self, image, mask, descriptors, components, clock, self._parameters())
 
-        return within_memory(run, plan)
+        return within_memory(run, plan, where)
 
     def select(self, n_operations: int, labelled: Any, labels: Any = None) -> SegmentationModel:
         """Keep the operations of largest Fisher separability (paper, eq. 4): a fast model for series.
@@ -570,7 +570,7 @@ def segment_together(
     step: Any = stride
     sizes = None
     if wants_sizes(descriptor, stride):
-        with where.current, clock("sizes"):
+        with where.current, clock("sizes"), memory_is_told("looking for the lattice period", where):
             image, valid = (None if each is None else move(each, where) for each in inputs[0][:2])
             descriptor, step, sizes = resolve(descriptor, stride, image, valid)
     parameters = {
@@ -582,7 +582,7 @@ def segment_together(
         "sort_labels_by_pattern_size": bool(sort_labels_by_pattern_size),
         "random_state": int(random_state) if isinstance(random_state, int | np.integer) else None,
     }
-    with where.current, clock("descriptors"):
+    with where.current, clock("descriptors"), memory_is_told("looking for what to score", where):
         image, valid, _ = inputs[0]
         learnt = descriptor.found_in(image, valid) if hasattr(descriptor, "found_in") else descriptor
     budget = None if max_memory is None else check_memory(max_memory) // len(inputs)
@@ -594,7 +594,7 @@ def segment_together(
         seeds.set_state(state)
         return _segment_all(inputs, learnt, plan, n_patterns, parameters, seeds, clock)
 
-    found = within_memory(run, plan)
+    found = within_memory(run, plan, where)
     if sizes is not None:
         for each in found:
             each.parameters["lattice_period"] = sizes.lattice_period

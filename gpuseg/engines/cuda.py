@@ -152,6 +152,17 @@ ITERATIONS_AT_A_TIME = 10
 """Iterations of an algorithm between two looks at whether it has converged, each of which stops the GPU."""
 
 
+def _as_many_as_fit(count: int, allocate: Callable[[int], Any]) -> Any:
+    """Working memory for so many at a time, or fewer where there is not enough of it."""
+    while True:
+        try:
+            return allocate(count)
+        except MemoryError:
+            if count == 1:
+                raise
+        count = -(-count // 2)
+
+
 def _blocks(count: int) -> int:
     return -(-count // BLOCK)
 
@@ -171,16 +182,20 @@ def normalise(image: Any, valid: Any) -> Any:
     """
     cp = arrays.cupy_module()
     centred = image.astype(cp.float64)
-    weight = cp.ones(image.shape, cp.float64) if valid is None else valid.astype(cp.float64)
-    count = weight.sum()
+    weight = None if valid is None else valid.astype(cp.float64)
+    count = image.size if weight is None else weight.sum()
     # the level first, so that the mean of large numbers loses nothing of a small contrast
-    level = centred.ravel()[cp.argmax(weight)]
-    centred = cp.where(weight > 0, centred - level, 0.0)
-    centred = (centred - centred.sum() / count) * weight
-    largest = cp.abs(centred).max()
-    centred = centred / cp.where(largest > 0, largest, 1.0)
+    centred -= centred.ravel()[0 if weight is None else cp.argmax(weight)].copy()
+    if weight is not None:
+        centred = cp.where(valid, centred, 0.0)
+    centred -= centred.sum() / count
+    if weight is not None:
+        centred *= weight
+    largest = cp.maximum(centred.max(), -centred.min())
+    centred /= cp.where(largest > 0, largest, 1.0)
     std = cp.sqrt((centred * centred).sum() / count)
-    return (centred / cp.where(std > 0, std, 1.0)).astype(cp.float32)
+    centred /= cp.where(std > 0, std, 1.0)
+    return centred.astype(cp.float32)
 
 
 def leading_eigenvectors(matrix: Any, count: int) -> tuple[Any, Any]:
@@ -326,7 +341,8 @@ def fill_missing(
     opposites = [(k, max(k, int(m))) for k, m in enumerate(opposite) if m < 0 or m >= k]
     pairs, wanted = cp.asarray(opposites, dtype=cp.int32), cp.ascontiguousarray(wanted)
     at_a_time = max(1, min(len(pairs), NEAREST_BYTES // (4 * rows * cols), 65535))
-    near = cp.empty((at_a_time, rows, cols), cp.int32)
+    near = _as_many_as_fit(at_a_time, lambda count: cp.empty((count, rows, cols), cp.int32))
+    at_a_time = len(near)
     for begin in range(0, len(pairs), at_a_time):
         some = pairs[begin : begin + at_a_time]
         _launch(
@@ -526,9 +542,9 @@ def _polar_pass(
     scratch_size = 2 * n_sums * len(plan.kinds) * BLOCK + (0 if fits else region + region % 2)
     tiles = -(-scores.shape[1] // rows) * -(-scores.shape[2] // cols)
     blocks = min(tiles, max(1, SCRATCH_BYTES // (size * scratch_size)))
-    scratch = cp.empty((blocks, scratch_size), dtype)
+    scratch = _as_many_as_fit(blocks, lambda count: cp.empty((count, scratch_size), dtype))
     _launch(
-        "polar", function, OPTIONS, (blocks,),
+        "polar", function, OPTIONS, (len(scratch),),
         coefficients, *coefficients.shape, *_polar_arrays(plan, dtype), len(plan.corners),
         len(plan.batch_samples) - 1, len(plan.kinds), plan.reach, most, int(fits), FLAT_VARIANCE,
         scratch, scratch_size, states, scores, shared=size * (values + region * fits),

@@ -6,6 +6,7 @@ or copy in silence, fails here.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -27,6 +28,57 @@ HOST_ONLY = {
 READS = {"item", "tolist", "tobytes"}
 WAITS = {"argwhere", "bincount", "eigh", "eigvalsh", "flatnonzero", "nonzero", "unique"}
 """Functions of which CuPy has to know a number of the result before it can go on."""
+
+
+class OutOfMemoryError(MemoryError):
+    """Stands in for ``cupy.cuda.memory.OutOfMemoryError``."""
+
+
+class DeviceMemory:
+    """How much of the emulated device's memory is taken, by what is reachable.
+
+    Attributes
+    ----------
+    size : int or None
+        Bytes; more is refused. None refuses nothing.
+    used, most : int
+        Bytes that are taken now, and that ever were.
+    """
+
+    def __init__(self) -> None:
+        self.size: int | None = None
+        self.used = self.most = 0
+        self._known: set[int] = set()
+
+    def reset(self, size: int | None) -> None:
+        """Another device, of which nothing is taken; what the last one held is not counted."""
+        self.__init__()
+        self.size = size
+
+    def take(self, host: np.ndarray) -> None:
+        """Count the memory behind an array, once, until nobody holds it any more."""
+        if self.size is None:
+            return
+        while isinstance(host.base, np.ndarray):
+            host = host.base
+        if id(host) in self._known:
+            return
+        if self.used + host.nbytes > self.size:
+            raise OutOfMemoryError(
+                f"Out of memory allocating {host.nbytes:,} bytes (allocated so far: {self.used:,} bytes)."
+            )
+        self.used += host.nbytes
+        self.most = max(self.most, self.used)
+        self._known.add(id(host))
+        weakref.finalize(host, self._give_back, self._known, id(host), host.nbytes)
+
+    def _give_back(self, known: set[int], key: int, size: int) -> None:
+        if known is self._known:  # of this device
+            known.discard(key)
+            self.used -= size
+
+
+MEMORY = DeviceMemory()
 
 
 class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
@@ -51,6 +103,7 @@ class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
     host_reads = 0
 
     def __init__(self, host: np.ndarray) -> None:
+        MEMORY.take(host)
         self.host = host
 
     # what NumPy asks for

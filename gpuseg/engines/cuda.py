@@ -23,8 +23,9 @@ from gpuseg.polar import SPLINE_ROWS, PolarPlan
 BLOCK = 256
 """Threads of every block; BLOCK in kernels/common.cuh."""
 
-TILE = (4, 32)
-"""Grid points of a tile of the box sums (rows, columns)."""
+TILES = ((16, 128), (8, 32), (1, 1))
+"""Grid points of a tile of the box sums (rows, columns), powers of two: for dense grids, for others, and for
+patches too wide for those."""
 
 SHARED_BYTES = 48 << 10
 """Shared memory that a block may have on every GPU."""
@@ -78,7 +79,7 @@ def variants() -> dict[str, list[tuple[str, ...]]]:
         Name of the file -> list of options.
     """
     return {
-        "translation": [(*OPTIONS, *_tile_options(TILE)), (*OPTIONS, *_tile_options((1, 1)))],
+        "translation": [(*OPTIONS, *_tile_options(tile)) for tile in TILES],
         "kmeans": [OPTIONS],
         "missing": [OPTIONS],
         "polar": [OPTIONS],
@@ -438,7 +439,7 @@ def _direct(pixels: Any, masked: bool, grid: Grid, shifts: np.ndarray, radius: t
     cp = arrays.cupy_module()
     scores = cp.empty((len(shifts), *grid.shape), cp.float32)
     _launch(
-        "translation", "direct_scores", (*OPTIONS, *_tile_options(TILE)), (grid.shape[1], grid.shape[0]),
+        "translation", "direct_scores", (*OPTIONS, *_tile_options(TILES[1])), (grid.shape[1], grid.shape[0]),
         pixels, *pixels.shape, *grid.first, grid.stride, *grid.shape, *radius,
         cp.asarray(shifts, dtype=cp.int32), len(shifts), FLAT_VARIANCE, scores,
     )  # fmt: skip
@@ -448,9 +449,10 @@ def _direct(pixels: Any, masked: bool, grid: Grid, shifts: np.ndarray, radius: t
 def _box(pixels: Any, masked: bool, grid: Grid, shifts: np.ndarray, radius: tuple[int, int]) -> Any:
     cp = arrays.cupy_module()
     size = 2 * radius[0] + 1, 2 * radius[1] + 1
-    tile = TILE if _shared_of(TILE, grid.stride, size) <= SHARED_BYTES else (1, 1)
-    if _shared_of(tile, grid.stride, size) > SHARED_BYTES:  # a patch of more than 1000 columns
+    fitting = [tile for tile in TILES if _shared_of(tile, grid.stride, size) <= SHARED_BYTES]
+    if not fitting:  # a patch of more than 1000 columns
         return _fft(pixels, masked, grid, shifts, radius)
+    tile = fitting[0]
     options = (*OPTIONS, *_tile_options(tile))
     reach = tuple(int(r) for r in np.abs(shifts).max(axis=0))
     # patches at r + shift, seen from r: their spacing tells at which positions means and norms are needed
@@ -465,21 +467,36 @@ def _box(pixels: Any, masked: bool, grid: Grid, shifts: np.ndarray, radius: tupl
     scores = cp.empty((len(shifts), *grid.shape), cp.float32)
     tiles = -(-grid.shape[1] // tile[1]), -(-grid.shape[0] // tile[0])
     parts = min(len(shifts), max(1, ENOUGH_BLOCKS // (tiles[0] * tiles[1])), 65535)
+    where = *pixels.shape, *grid.first, grid.stride, *grid.shape, *radius, *reach
+    shifts = cp.asarray(shifts, dtype=cp.int32)
     _launch(
         "translation", "box_scores", options, (*tiles, parts),
-        pixels, *pixels.shape, *grid.first, grid.stride, *grid.shape, *radius, *reach, *step, mean, scale,
-        known[1], cp.asarray(shifts, dtype=cp.int32), len(shifts), int(masked), FLAT_VARIANCE, scores,
-        shared=_shared_of(tile, grid.stride, size),
+        pixels, *where, *step, mean, scale, known[1], shifts, len(shifts), int(masked), scores,
+        shared=_shared_of_sums(tile, grid.stride, size),
+    )  # fmt: skip
+    _launch(
+        "translation", "masked_box_scores", options, (*tiles, parts),
+        pixels, *where, shifts, len(shifts), int(masked), FLAT_VARIANCE, scores,
+        shared=_shared_of_masked_sums(tile, grid.stride, size),
     )  # fmt: skip
     return scores
 
 
-ENOUGH_BLOCKS = 4096
+ENOUGH_BLOCKS = 2048
 """Blocks that keep every multiprocessor of a large GPU busy; more only repeat the blocks' preparations."""
 
 
 def _shared_of(tile: tuple[int, int], stride: int, size: tuple[int, int]) -> int:
-    return 8 * 6 * tile[0] * ((tile[1] - 1) * stride + size[1])
+    """Shared memory that the box sums of a tile take."""
+    return max(kernel(tile, stride, size) for kernel in (_shared_of_sums, _shared_of_masked_sums))
+
+
+def _shared_of_sums(tile: tuple[int, int], stride: int, size: tuple[int, int]) -> int:
+    return 4 * tile[0] * ((((tile[1] - 1) * stride + size[1]) | 1) + tile[1])
+
+
+def _shared_of_masked_sums(tile: tuple[int, int], stride: int, size: tuple[int, int]) -> int:
+    return 8 * 6 * min(tile[0], 4) * ((tile[1] - 1) * stride + size[1])
 
 
 def _fft(pixels: Any, masked: bool, grid: Grid, shifts: np.ndarray, radius: tuple[int, int]) -> Any:
@@ -487,7 +504,7 @@ def _fft(pixels: Any, masked: bool, grid: Grid, shifts: np.ndarray, radius: tupl
     from scipy.fft import next_fast_len
 
     cp = arrays.cupy_module()
-    options = (*OPTIONS, *_tile_options(TILE))
+    options = (*OPTIONS, *_tile_options(TILES[1]))
     reach = tuple(int(r) for r in np.abs(shifts).max(axis=0))
     transform = tuple(next_fast_len(2 * (radius[a] + reach[a]) + 1, real=True) for a in (0, 1))
     points = np.stack(np.meshgrid(grid.rows, grid.cols, indexing="ij"), -1).reshape(-1, 2)

@@ -110,7 +110,7 @@ __device__ void window_sums(const Add& add, int step, int length, int count, Sum
   for (int r = 0; r < R; ++r) {  // from the beginning of a window to that of the next; the last: what all share
     const int end = r + 1 < R ? (r + 1) * step : length;
     sum[r] = Sum{};
-#pragma unroll 2
+#pragma unroll(sizeof(Sum) > sizeof(float) ? 1 : 2)
     for (; at < end; ++at) add(at, sum[r]);
   }
 #pragma unroll
@@ -119,7 +119,7 @@ __device__ void window_sums(const Add& add, int step, int length, int count, Sum
 #pragma unroll
   for (int r = 1; r < R; ++r) {
     if (r < count)
-#pragma unroll 2
+#pragma unroll(sizeof(Sum) > sizeof(float) ? 1 : 2)
       for (const int end = length + r * step; at < end; ++at) add(at, beyond);
     sum[r] += beyond;
   }
@@ -248,14 +248,22 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 2) masked_box_scores(
         }
       });
       __syncthreads();
-      for (int item = threadIdx.x; item < n_rows * tile.cols; item += BLOCK) {
-        const int i = item / tile.cols, j = item % tile.cols;
-        const double* line = columns + i * span + j * stride;
-        PairSums sums;
-        for (int x = 0; x < patch.cols(); ++x) sums += PairSums::load(line + x, n);
-        out[((size_t)k * rows + tile.i0 + first + i) * cols + tile.j0 + j] =
-            sums.pearson(patch.size(), flat, d == 0 && e == 0);
-      }
+      for_windows<TILE_COLS < 4 ? TILE_COLS : 4>(stride, patch.cols(), [&](auto windows) {
+        constexpr int R = decltype(windows)::count;
+        for (int item = threadIdx.x; item < MASKED_ROWS * (TILE_COLS / R); item += BLOCK) {
+          const int i = item % MASKED_ROWS, j = item / MASKED_ROWS * R;
+          if (i >= n_rows || j >= tile.cols) continue;
+          const double* line = columns + i * span + j * stride;
+          float* to = out + ((size_t)k * rows + tile.i0 + first + i) * cols + tile.j0 + j;
+          PairSums sum[R];
+          window_sums<R>(
+              [&](int x, PairSums& total) { total += PairSums::load(line + x, n); }, stride, patch.cols(),
+              tile.cols - j, sum);
+#pragma unroll
+          for (int r = 0; r < R; ++r)
+            if (j + r < tile.cols) to[r] = sum[r].pearson(patch.size(), flat, d == 0 && e == 0);
+        }
+      });
     }
   }
 }

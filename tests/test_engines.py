@@ -318,7 +318,11 @@ def test_blocks_that_take_several_shifts(monkeypatch, emulated, name):
 @pytest.mark.parametrize(
     ("shape", "stride", "radius"),
     [
-        ((37, 145), 1, (8, 4)),  # sixteen patches below each other share their products, eight beside each other
+        (
+            (37, 145),
+            1,
+            (8, 4),
+        ),  # sixteen patches below each other share their products, eight beside each other
         ((37, 145), 1, (3, 1)),  # four, two
         ((35, 140), 1, (0, 0)),  # none
         ((60, 110), 3, (11, 13)),  # eight and eight

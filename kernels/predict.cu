@@ -41,7 +41,7 @@ __device__ inline void column_sums(const float* a, const float* b, int pitch, in
 // less their average on the axes, and the square of what they differ by, of the pairs of each part.
 // Launch: grid (ceil(cols / tile_cols), ceil(rows / TILE_ROWS), number of parts of the pairs), block BLOCK, with
 // TILE_ROWS * tile_cols at most BLOCK; shared: `_shared_bytes` in engines/_cuda_predict.py.
-extern "C" __global__ void __launch_bounds__(BLOCK, 1) project_scores(
+extern "C" __global__ void __launch_bounds__(BLOCK, 2) project_scores(
     const float* pixels, int height, int width, int first_row, int first_col, int stride, int rows, int cols,
     int radius_row, int radius_col, int reach_row, int reach_col, int step_row, int step_col, const float* mean,
     const float* scale, int stat_cols, const int* shifts, int n_shifts, const int* pairs, int n_pairs, int masked,

@@ -241,7 +241,7 @@ class Labeller:
             return self._by_stages(move(found.frame, started.home), started.with_misfit)
         if found.constant:
             raise DeadImageError(
-                f"`frame` of shape {self.image_shape} is constant; there is nothing to tell apart"
+                f"`image` of shape {self.image_shape} is constant; there is nothing to tell apart"
             )
         parts = found.labels, found.certainty, found.point_labels, found.point_certainty
         return _at_home(parts, found.misfit, started.home)

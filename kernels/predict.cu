@@ -33,22 +33,118 @@ __device__ inline void column_sums(const float* a, const float* b, int pitch, in
     if (i < n_rows) sums[i * apart] = sum[i];
 }
 
+// Sums of the pixels, and of their squares, above and left of each corner of a pixel: those of any rectangle from four
+// of them. In double: what they lose over a whole image, some 1e-16 of its squares, is far below what is called flat.
+struct Integrals {
+  const double* sums;  // (height + 1, width + 1, 2)
+  int width;
+
+  __device__ void rectangle(int top, int bottom, int left, int right, double& sum, double& squares) const {
+    const size_t line = 2 * (size_t)(width + 1);
+    const double *above = sums + top * line, *below = sums + bottom * line;
+    sum = below[2 * right] - above[2 * right] - below[2 * left] + above[2 * left];
+    squares = below[2 * right + 1] - above[2 * right + 1] - below[2 * left + 1] + above[2 * left + 1];
+  }
+};
+
+// Pearson's coefficient of a patch of which no pixel is masked, at (row, col) with its copy at (d, e), from the sum of
+// products about a level. Where the border cuts one of them, over what both have.
+__device__ inline float score_of(const Image& image, const Integrals& integrals, int row, int col, int patch_rows,
+                                 int patch_cols, int d, int e, double products, float level, float flat) {
+  const int top = max(row, max(0, -d)), bottom = min(row + patch_rows, min(image.height, image.height - d));
+  const int left = max(col, max(0, -e)), right = min(col + patch_cols, min(image.width, image.width - e));
+  const int n = max(0, bottom - top) * max(0, right - left);
+  if (2 * n < patch_rows * patch_cols) return NOT_A_NUMBER;
+  double part = 1.0f / (float)n;
+  part *= 2.0 - n * part;  // as in PairSums
+  double a, b, aa, bb;
+  integrals.rectangle(top, bottom, left, right, a, aa);
+  integrals.rectangle(top + d, bottom + d, left + e, right + e, b, bb);
+  const double mean_a = a * part, mean_b = b * part;
+  const float var_a = (float)(aa * part - mean_a * mean_a), var_b = (float)(bb * part - mean_b * mean_b);
+  if (var_a <= flat || var_b <= flat) return 0.0f;
+  if (d == 0 && e == 0) return 1.0f;
+  const float r = (float)(products * part - (mean_a - level) * (mean_b - level)) * rsqrtf(var_a) * rsqrtf(var_b);
+  return fminf(1.0f, fmaxf(-1.0f, r));
+}
+
+// Integrals, first along the rows.
+// pixels (height, width) float, NaN counts as 0; sums (height + 1, width + 1, 2) double: all but the first row is set.
+// Launch: grid height, block BLOCK.
+extern "C" __global__ void __launch_bounds__(BLOCK) integrate_rows(
+    const float* pixels, int height, int width, double* sums) {
+  __shared__ double part[2][BLOCK / 32];
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  double* to = sums + 2 * (size_t)(blockIdx.x + 1) * (width + 1);
+  if (threadIdx.x < 2) to[threadIdx.x] = 0.0;
+  double before[2] = {0.0, 0.0};
+  for (int begin = 0; begin < width; begin += BLOCK) {
+    const int x = begin + threadIdx.x;
+    const float pixel = x < width ? pixels[(size_t)blockIdx.x * width + x] : 0.0f;
+    const double value = isnan(pixel) ? 0.0 : pixel;
+    double own[2] = {value, value * value};
+#pragma unroll
+    for (int which = 0; which < 2; ++which) {
+      for (int step = 1; step < 32; step *= 2) {
+        const double other = __shfl_up_sync(0xffffffffu, own[which], step);
+        if (lane >= step) own[which] += other;
+      }
+      if (lane == 31) part[which][warp] = own[which];
+    }
+    __syncthreads();
+#pragma unroll
+    for (int which = 0; which < 2; ++which) {
+      double all = before[which];
+      for (int k = 0; k < BLOCK / 32; ++k) {
+        if (k == warp) own[which] += all;
+        all += part[which][k];
+      }
+      before[which] = all;
+      if (x < width) to[2 * (x + 1) + which] = own[which];
+    }
+    __syncthreads();  // the parts have been read
+  }
+}
+
+// Then along the columns, in place; each warp has 32 numbers of a row and some of the rows.
+// n_lines: height + 1; length: 2 * (width + 1)
+// Launch: grid ceil(length / 32), block BLOCK.
+extern "C" __global__ void __launch_bounds__(BLOCK) integrate_columns(int n_lines, int length, double* sums) {
+  __shared__ double part[BLOCK / 32][32];
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, x = blockIdx.x * 32 + lane;
+  const int rows = (n_lines - 1 + BLOCK / 32 - 1) / (BLOCK / 32);  // of a warp; the first line is 0
+  const int begin = 1 + warp * rows, end = min(n_lines, begin + rows);
+  double total = 0.0;
+  for (int y = begin; y < end && x < length; ++y) total += sums[(size_t)y * length + x];
+  part[warp][lane] = total;
+  __syncthreads();
+  if (x >= length) return;
+  total = 0.0;
+  for (int k = 0; k < warp; ++k) total += part[k][lane];
+  if (warp == 0) sums[x] = 0.0;
+  for (int y = begin; y < end; ++y) {
+    total += sums[(size_t)y * length + x];
+    sums[(size_t)y * length + x] = total;
+  }
+}
+
 // Components of every grid point, but for the scores that are missing there.
 //
-// pixels (height, width) float, NaN where masked; mean, scale (stat_rows, stat_cols) float as box_scores takes them;
-// shifts (n_shifts, 2) int; pairs (n_pairs, 2) int: numbers of two opposite shifts, -1 for none; average (n_shifts)
-// float; axes (n_axes, n_shifts) float; sums (parts, n_axes + 1, rows, cols) double: the coordinates of the scores
-// less their average on the axes, and the square of what they differ by, of the pairs of each part.
+// pixels (height, width) float, NaN where masked; integrals (height + 1, width + 1, 2) double of them; shifts (n_shifts,
+// 2) int; pairs (n_pairs, 2) int: numbers of two opposite shifts, -1 for none; masked: whether any pixel is; average
+// (n_shifts) float; axes (n_axes, n_shifts) float; sums (parts, n_axes + 1, rows, cols) double: the coordinates of the
+// scores less their average on the axes, and the square of what they differ by, of the pairs of each part.
 // Launch: grid (ceil(cols / tile_cols), ceil(rows / TILE_ROWS), number of parts of the pairs), block BLOCK, with
 // TILE_ROWS * tile_cols at most BLOCK; shared: `_shared_bytes` in engines/_cuda_predict.py.
 extern "C" __global__ void __launch_bounds__(BLOCK, 2) project_scores(
     const float* pixels, int height, int width, int first_row, int first_col, int stride, int rows, int cols,
-    int radius_row, int radius_col, int reach_row, int reach_col, int step_row, int step_col, const float* mean,
-    const float* scale, int stat_cols, const int* shifts, int n_shifts, const int* pairs, int n_pairs, int masked,
-    float flat, const float* average, const float* axes, int n_axes, int tile_cols, double* sums) {
+    int radius_row, int radius_col, int reach_row, int reach_col, const double* integrals, const int* shifts,
+    int n_shifts, const int* pairs, int n_pairs, int masked, float flat, const float* average, const float* axes,
+    int n_axes, int tile_cols, double* sums) {
   SHARED_MEMORY(double, totals);  // (n_axes + 1, points of a tile), then what the scores are made from
   const Image image{pixels, height, width};
-  const int patch_rows = 2 * radius_row + 1, patch_cols = 2 * radius_col + 1, patch_size = patch_rows * patch_cols;
+  const Integrals statistics{integrals, width};
+  const int patch_rows = 2 * radius_row + 1, patch_cols = 2 * radius_col + 1;
   const int i0 = blockIdx.y * TILE_ROWS, j0 = blockIdx.x * tile_cols;
   const int n_rows = min(TILE_ROWS, rows - i0), n_cols = min(tile_cols, cols - j0), n_points = n_rows * n_cols;
   const int span = (n_cols - 1) * stride + patch_cols, depth = (n_rows - 1) * stride + patch_rows;
@@ -56,23 +152,25 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 2) project_scores(
   const int tile_rows = depth + 2 * reach_row, pitch = span + 2 * reach_col;
   bool complete;
   const float level = level_of(image, row, col, depth, span, complete);
-  if (masked) level_of(image, row - reach_row, col - reach_col, tile_rows, pitch, complete);
-  const bool inside = complete && image.holds(row - reach_row, col - reach_col, tile_rows, pitch);
 
   float* tile = (float*)(totals + (n_axes + 1) * TILE_ROWS * tile_cols);
-  float* columns = tile + tile_rows * pitch;  // (2, n_rows, span), of a tile that is inside
-  double* pair_sums = (double*)tile;          // (6, n_rows, span), of one that is not
+  float* columns = tile + tile_rows * pitch;  // (2, n_rows, span), of a tile without masked pixels
+  double* pair_sums = (double*)tile;          // (6, n_rows, span), of one with some
   const int point = threadIdx.x, i = point / n_cols, j = point % n_cols;
   for (int c = threadIdx.x; c < (n_axes + 1) * n_points; c += BLOCK) totals[c] = 0.0;
-  if (inside)
-    for (int k = threadIdx.x; k < tile_rows * pitch; k += BLOCK)
-      tile[k] = image.at(row - reach_row + k / pitch, col - reach_col + k % pitch) - level;
+  bool hole = false;
+  for (int k = threadIdx.x; k < tile_rows * pitch; k += BLOCK) {
+    const int y = row - reach_row + k / pitch, x = col - reach_col + k % pitch;
+    const bool here = image.holds(y, x, 1, 1);
+    tile[k] = here ? image.at(y, x) - level : 0.0f;  // 0 outside: no part of a sum of products
+    hole = hole || isnan(tile[k]);
+  }
+  const bool clean = !__syncthreads_or(masked && hole);
 
   for (int p = blockIdx.z; p < n_pairs; p += gridDim.z) {
     const int n_of_pair = pairs[2 * p + 1] < 0 ? 1 : 2;
     float score[2] = {NOT_A_NUMBER, NOT_A_NUMBER};
-    if (inside) {
-      __syncthreads();  // the tile is there, and the columns of the last pair have been read
+    if (clean) {
       for (int item = threadIdx.x; item < n_of_pair * span; item += BLOCK) {
         const int which = item / span, x = item % span, k = pairs[2 * p + which];
         const float* a = tile + reach_row * pitch + reach_col + x;
@@ -81,21 +179,17 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 2) project_scores(
       }
       __syncthreads();
       for (int which = 0; which < n_of_pair && point < n_points; ++which) {
-        const int k = pairs[2 * p + which], d = shifts[2 * k], e = shifts[2 * k + 1];
+        const int k = pairs[2 * p + which];
         const float* line = columns + (which * n_rows + i) * span + j * stride;
         double products = 0.0;
         for (int x = 0; x < patch_cols; ++x) products += line[x];
-        const int y = (i0 + i) * stride + reach_row, x = (j0 + j) * stride + reach_col;
-        const size_t here = (size_t)(y / step_row) * stat_cols + x / step_col;
-        const size_t there = (size_t)((y + d) / step_row) * stat_cols + (x + e) / step_col;
-        const float norm = scale[here] * scale[there];
-        const float r = (float)(products - (double)patch_size * (mean[here] - level) * (mean[there] - level)) * norm;
-        score[which] = d == 0 && e == 0 ? (norm > 0.0f ? 1.0f : 0.0f) : fminf(1.0f, fmaxf(-1.0f, r));
+        score[which] = score_of(image, statistics, row + i * stride, col + j * stride, patch_rows, patch_cols,
+                                shifts[2 * k], shifts[2 * k + 1], products, level, flat);
       }
+      __syncthreads();  // the columns have been read
     } else {
       for (int which = 0; which < n_of_pair; ++which) {
         const int k = pairs[2 * p + which], d = shifts[2 * k], e = shifts[2 * k + 1], n = n_rows * span;
-        __syncthreads();  // the sums of the last shift have been read
         for (int item = threadIdx.x; item < n; item += BLOCK) {
           const int y0 = row + item / span * stride, x = col + item % span;
           PairSums own;
@@ -119,8 +213,9 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 2) project_scores(
             all.aa += line[x + 4 * n];
             all.bb += line[x + 5 * n];
           }
-          score[which] = all.pearson(patch_size, flat, d == 0 && e == 0);
+          score[which] = all.pearson(patch_rows * patch_cols, flat, d == 0 && e == 0);
         }
+        __syncthreads();  // the sums have been read
       }
     }
     for (int which = 0; which < n_of_pair && point < n_points; ++which) {

@@ -253,6 +253,10 @@ def test_patterns_of_a_small_contrast_on_a_high_level(backend):
     parity.check_patterns(backend, parity.level_30000_contrast_20())
 
 
+def test_patterns_of_the_dark_are_not_spoilt_by_the_bright(backend):
+    parity.check_patterns(backend, parity.dark_beside("region")[0])
+
+
 def test_the_order_of_threads_changes_no_bit_of_the_patterns(emulated_cuda):
     plan, _, _ = parity.patterns_of(CASES["scattered nan"], 3, 3)
     found = set()

@@ -49,8 +49,9 @@ class PointLabeller:
         tiles = -(-w // self.tile[1]), -(-h // self.tile[0])
         parts = min(len(plan.pairs), max(1, ENOUGH_TILES // (tiles[0] * tiles[1])), 65535)
         self._blocks = *tiles, parts
-        self._geometry = _Geometry(plan)
-        self._mean, self._scale = (cp.empty(self._geometry.known, cp.float32) for _ in range(2))
+        height, width = plan.grid.image_shape
+        self._reach = [int(r) for r in np.abs(plan.shifts).max(axis=0)]
+        self._integrals = cp.empty((height + 1, width + 1, 2), cp.float64)
         self._shifts, self._pairs = (cp.asarray(each, dtype=cp.int32) for each in (plan.shifts, plan.pairs))
         learnt = (np.ascontiguousarray(each, np.float32) for each in (plan.mean, plan.axes, plan.centers))
         self._average, self._axes, self._centers = map(cp.asarray, learnt)
@@ -74,19 +75,18 @@ class PointLabeller:
         pixels : (H, W) float32
             From `normalise`, NaN where masked.
         """
-        plan, found, g = self.plan, self.found, self._geometry
+        plan, found, (height, width) = self.plan, self.found, pixels.shape
         grid = *plan.grid.first, plan.grid.stride, *plan.grid.shape
-        place = pixels, *pixels.shape, *grid, *plan.patch_radius
+        place = pixels, height, width, *grid, *plan.patch_radius
         learnt = self._average, self._axes, plan.axes.shape[0]
-        _launch(
-            "translation", "patch_statistics", g.options, g.blocks,
-            pixels, *pixels.shape, *g.first, *g.step, *g.known, *plan.patch_radius,
-            FLAT_VARIANCE, self._mean, self._scale, shared=g.shared,
-        )  # fmt: skip
-        options = *OPTIONS, f"-DTILE_ROWS={self.tile[0]}"
+        options, integrals = (*OPTIONS, f"-DTILE_ROWS={self.tile[0]}"), self._integrals
+        _launch("predict", "integrate_rows", options, (height,), pixels, height, width, integrals)
+        length = 2 * (width + 1)
+        columns = (-(-length // 32),)
+        _launch("predict", "integrate_columns", options, columns, height + 1, length, integrals)
         _launch(
             "predict", "project_scores", options, self._blocks,
-            *place, *g.reach, *g.step, self._mean, self._scale, g.known[1], self._shifts, len(plan.shifts),
+            *place, *self._reach, integrals, self._shifts, len(plan.shifts),
             self._pairs, len(plan.pairs), int(plan.valid is not None), FLAT_VARIANCE, *learnt, self.tile[1],
             self._sums, shared=_shared_bytes(plan, self.tile),
         )  # fmt: skip
@@ -223,30 +223,12 @@ def can_label(plan: PatternPlan) -> bool:
     -------
     bool
     """
-    fits = _tile_of(plan) is not None and _Geometry(plan).shared <= cuda.SHARED_BYTES
-    if not fits or not plan.grid.size:
+    if _tile_of(plan) is None or not plan.grid.size:
         return False
     n_pairs = len(plan.missing.entries) * math.prod(2 * radius + 1 for radius in plan.patch_radius)
     most = int(np.diff(plan.missing.begins).max(initial=0))
     few = n_pairs <= max(MOST_PAIRS, MOST_PAIRS_OF_A_SCORE * len(plan.shifts) * plan.grid.size)
     return few and 4 * most <= cuda.SHARED_BYTES and bool(plan.missing.known.any())
-
-
-class _Geometry:
-    """At which positions means and norms of patches are needed, and how they are launched."""
-
-    def __init__(self, plan: PatternPlan) -> None:
-        grid, shifts = plan.grid, plan.shifts
-        self.reach = tuple(int(r) for r in np.abs(shifts).max(axis=0))
-        # patches at r + shift, seen from r
-        self.step = tuple(int(np.gcd.reduce([grid.stride, *shifts[:, axis]])) for axis in (0, 1))
-        self.known = tuple(
-            ((grid.shape[a] - 1) * grid.stride + 2 * self.reach[a]) // self.step[a] + 1 for a in (0, 1)
-        )
-        self.first = tuple(grid.first[a] - self.reach[a] for a in (0, 1))
-        self.options = *OPTIONS, *cuda._tile_options(cuda.TILE)
-        self.blocks = -(-self.known[1] // cuda.TILE[1]), self.known[0]
-        self.shared = 16 * ((cuda.TILE[1] - 1) * self.step[1] + 2 * plan.patch_radius[1] + 1)
 
 
 def _tile_of(plan: PatternPlan) -> tuple[int, int] | None:
@@ -262,9 +244,9 @@ def _shared_bytes(plan: PatternPlan, tile: tuple[int, int]) -> int:
     reach = np.abs(plan.shifts).max(axis=0).tolist()
     rows = min(tile[0], plan.grid.shape[0])
     depth, span = ((n - 1) * plan.grid.stride + size[axis] for axis, n in enumerate(tile))
-    inside = 4 * ((depth + 2 * reach[0]) * (span + 2 * reach[1]) + 2 * rows * span)
-    outside = 8 * 6 * rows * span
-    return 8 * (len(plan.axes) + 1) * tile[0] * tile[1] + max(inside, outside)
+    clean = 4 * ((depth + 2 * reach[0]) * (span + 2 * reach[1]) + 2 * rows * span)
+    masked = 0 if plan.valid is None else 8 * 6 * rows * span
+    return 8 * (len(plan.axes) + 1) * tile[0] * tile[1] + max(clean, masked)
 
 
 def _pinned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gpuseg.arrays import home_of, move, namespace, resolve_device, to_numpy
+from gpuseg.arrays import home_of, is_out_of_memory, move, namespace, resolve_device, to_numpy
 from gpuseg.checks import check_image, check_int, check_mask, check_radius
 from gpuseg.descriptors.base import DeadImageError, valid_pixels
 from gpuseg.descriptors.translation import Translations, choose_method
@@ -20,6 +21,8 @@ from gpuseg.prediction import PatternPlan
 from gpuseg.stages import label_components, mean_misfit, project_points, shown_labels
 
 __all__ = ["LabelledFrame", "Labeller"]
+
+log = logging.getLogger("gpuseg")
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,12 +222,10 @@ class Labeller:
                 f"`frame` has shape {tuple(image.shape)}; this labeller is for frames of shape "
                 f"{self.image_shape}; make one for others with model.labeller({tuple(image.shape)})"
             )
-        home, path = home_of(image), None
-        if self._plan is not None:
+        home, path = home_of(image), self._path()
+        if path is not None:
             with self.device.current:
-                there = image if home.kind == "cpu" else move(image, self.device)
-                path = self._free.pop() if self._free else self._new_path(self._plan)
-                path.submit(there, with_misfit)
+                path.submit(image if home.kind == "cpu" else move(image, self.device), with_misfit)
         return _Started(image if path is None else None, home, path, with_misfit)
 
     def _finish(self, started: _Started) -> LabelledFrame:
@@ -299,8 +300,19 @@ class Labeller:
         )
         return plan if plan.scores_something and engine.can_label(plan) else None
 
-    def _new_path(self, plan: PatternPlan) -> Any:
-        return engine_for(self.device).frame_path(plan, self.model.upsampling)
+    def _path(self) -> Any:
+        """A way to the labels that no other frame is on; None where frames go from stage to stage."""
+        if self._plan is None or self._free:
+            return self._free.pop() if self._free else None
+        try:
+            with self.device.current:
+                return engine_for(self.device).frame_path(self._plan, self.model.upsampling)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            log.warning("no memory to label frames in one pass (%s): stage by stage", error)
+            self._plan = None
+            return None
 
 
 @dataclass(frozen=True, eq=False)

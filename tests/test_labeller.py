@@ -431,6 +431,34 @@ def test_large_tiles_are_used_where_shared_memory_is_large(emulated_cuda):
     assert_agree(label(FRAMES[1]), model.predict(FRAMES[1], device="cpu").labels)
 
 
+def test_the_components_are_those_of_predict_at_full_size(emulated_cuda):
+    """All defaults: several tiles, of which the inner ones see no border."""
+    emulated_cuda()
+    image = synthetic.bicrystal((300, 330), counts=3, random_state=0).image
+    model = gpuseg.segment(image, 2, random_state=0, device="cpu").model
+    label, alone = model.labeller(image.shape, device="cuda"), model.predict(image, device="cpu")
+    assert_agree(label(image), alone.labels)
+    components = arrays.to_numpy(label._free[0]._labeller.found.components)
+    np.testing.assert_allclose(components, alone.components, atol=TOLERANCE["components", "predict"])
+
+
+def test_a_gpu_out_of_memory_goes_stage_by_stage(emulated_cuda, monkeypatch, model, wanted, caplog):
+    emulated_cuda()
+
+    def full(plan, upsampling):
+        raise MemoryError("Out of memory allocating 8 bytes")
+
+    label = model.labeller(SHAPE, device="cuda")
+    monkeypatch.setattr("gpuseg.engines.cuda.frame_path", full)
+    for got, want in zip(label.stream(FRAMES), wanted, strict=True):
+        assert_agree(got, want)
+    assert not label.fused
+    assert caplog.messages == [
+        "no memory to label frames in one pass (Out of memory allocating 8 bytes): stage by stage"
+    ]
+    assert_agree(label(FRAMES[1]), wanted[1])
+
+
 def test_a_labeller_passes_the_sanitizers():
     names = ["window-all", "window-masked", "few of them-all", "stride 1-all", "grid points-masked"]
     run_tests_sanitized(

@@ -24,6 +24,7 @@ from gpuseg.arrays import namespace, to_numpy
 from gpuseg.constants import FLAT_VARIANCE
 from gpuseg.grid import Grid
 from gpuseg.polar import BATCH, SPLINE_ROWS, PolarPlan
+from gpuseg.prediction import PatternPlan, PointLabels
 
 log = logging.getLogger("gpuseg")
 
@@ -384,6 +385,65 @@ def fill_missing(
 
     _share_out(_kernels().fill_pairs, np.array_split(pairs, min(len(pairs), 4 * n_threads())), call)
     return scores
+
+
+def label_points(pixels: np.ndarray, plan: PatternPlan, with_misfit: bool = True) -> PointLabels:
+    """The pattern of every grid point of an image.
+
+    Parameters
+    ----------
+    pixels : (H, W) float32
+        From `normalise`.
+    plan : PatternPlan
+    with_misfit : bool
+        Whether the misfit is wanted; NaN if not.
+
+    Returns
+    -------
+    PointLabels
+    """
+    from gpuseg.engines._cpu_predict import label_points
+
+    return label_points(pixels, plan, with_misfit)
+
+
+def can_label(plan: PatternPlan) -> bool:
+    """Whether `label_points` can work as planned.
+
+    Parameters
+    ----------
+    plan : PatternPlan
+
+    Returns
+    -------
+    bool
+        Here it always can.
+    """
+    return True
+
+
+def frame_path(plan: PatternPlan, upsampling: bool) -> Any:
+    """The way of frames of one shape to their labels, planned once.
+
+    Parameters
+    ----------
+    plan : PatternPlan
+    upsampling : bool
+        Whether pixels get labels or grid points.
+
+    Returns
+    -------
+    object
+        With ``submit(frame)``, which works on a frame, and ``result()``, which gives
+        `gpuseg.prediction.FrameLabels`.
+    """
+    from gpuseg.engines._cpu_predict import FramePath
+
+    return FramePath(plan, upsampling)
+
+
+FRAMES_AT_A_TIME = 1
+"""Of a series: all cores work on each."""
 
 
 def polar_scores(

@@ -667,13 +667,18 @@ def _direct(
 
 
 def _box(
-    pixels: np.ndarray, valid: np.ndarray | None, grid: Grid, shifts: np.ndarray, radius: tuple[int, int]
+    pixels: np.ndarray,
+    valid: np.ndarray | None,
+    grid: Grid,
+    shifts: np.ndarray,
+    radius: tuple[int, int],
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
     size, reach = _size(radius), _reach(shifts)
     # with border="valid", or in a band, the other end of a pair may lie beyond the grid
     rows, cols = (r // grid.stride if f >= grid.stride else 0 for r, f in zip(reach, grid.first, strict=True))
     plan = _plan(shifts, grid.stride, rows < grid.shape[0])
-    scores = np.empty((len(shifts), *grid.shape), np.float32)
+    scores = np.empty((len(shifts), *grid.shape), np.float32) if out is None else out
     mirrored = plan[2][plan[2] >= 0]
     scores[mirrored] = np.nan  # these are written only where the opposite end is on the grid
     if not mirrored.size:

@@ -166,8 +166,14 @@ def each(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
         return list(_workers(n_threads()).map(function, items))
 
 
+EIGENPROBLEMS_ON_HOST = 0
+"""Up to so many features: they are on the host already."""
+
 SAMPLES_AT_A_TIME = 1 << 12
 """Rows of a table of samples that one thread works on at a time."""
+
+SAMPLES_OF_A_PRODUCT = SAMPLES_AT_A_TIME
+"""Rows of a table of samples that one thread multiplies by a few axes at a time."""
 
 SPANS, SAMPLES_OF_A_SPAN = 16, 1 << 11
 """At most so many parts of a table of samples are summed up beside each other, each of about so many or more:

@@ -323,6 +323,36 @@ def leading_eigenvectors(matrix: Any, count: int) -> tuple[Any, Any]:
     return xp.flip(values, axis=0)[:count], xp.flip(vectors, axis=1)[:, :count]
 
 
+def lloyd(samples: np.ndarray, starts: np.ndarray, max_iter: int, threshold: Any) -> tuple[Any, float, int]:
+    """Lloyd's iteration from several starts, each on a core; its twin is `gpuseg.clustering.lloyd`.
+
+    Parameters
+    ----------
+    samples : (S, K) float32 array
+    starts : (m, n, K) float32 array
+        Centres to start from.
+    max_iter : int
+    threshold : (1,) float64 array
+        Sum of squared moves of the centres below which the iteration ends.
+
+    Returns
+    -------
+    centers : (n, K) float32 array
+        Of the start of least inertia, of equal ones the first.
+    inertia : float
+    n_iter : int
+    """
+    columns, centers = np.ascontiguousarray(samples.T), starts.copy()
+    found, bound = np.empty((len(starts), 2)), float(threshold[0])
+    _share_out(
+        _kernels("kmeans").lloyd,
+        range(len(starts)),
+        lambda k: (columns, centers[k], max_iter, bound, found[k]),
+    )
+    best = int(found[:, 0].argmin())
+    return centers[best], float(found[best, 0]), int(found[best, 1])
+
+
 def translation_scores(
     pixels: np.ndarray,
     valid: np.ndarray | None,

@@ -26,9 +26,13 @@ class Predict:
     size : int
     resident : bool
         Frames that lie on the device.
+    planned : bool
+        By a labeller, which plans once for all frames; else by ``model.predict``.
     """
 
-    def __init__(self, case: Case, device: str, size: int, resident: bool = False) -> None:
+    def __init__(
+        self, case: Case, device: str, size: int, resident: bool = False, planned: bool = True
+    ) -> None:
         self.device, self.stride = device, case.stride
         first, _ = bicrystal(size, dose=3.0)
         descriptor = gpuseg.LocalCorrelationMap(RADIUS, RADIUS, case.max_num_points)
@@ -39,6 +43,7 @@ class Predict:
         scenes = [bicrystal(size, dose=3.0, seed=1 + k) for k in range(N_FRAMES)]
         self.frames = [on_device(image) if resident else image for image, _ in scenes]
         self.grains = [grains for _, grains in scenes]
+        self.label = self.model.labeller((size, size), device=device) if planned else None
         self.labels: list[np.ndarray] = []
 
     def __call__(self) -> Stages:
@@ -47,6 +52,8 @@ class Predict:
         return {"per frame": spent / N_FRAMES}
 
     def _labelled(self) -> list[np.ndarray]:
+        if self.label is not None:
+            return list(self.label.stream(self.frames))
         labels = [self.model.predict(frame, device=self.device).labels for frame in self.frames]
         wait(labels[-1])
         return labels
@@ -61,7 +68,11 @@ class Predict:
 def contenders(case: Case, device: str, size: int) -> tuple[list[Contender], None]:
     """gpuseg, on a GPU also with frames that are there already; there is no baseline."""
     name = "gpuseg" if device == "cpu" else "gpuseg cuda"
-    people = {name: Predict(case, device, size)}
+    people = {
+        name: Predict(case, device, size),
+        f"{name} predict": Predict(case, device, size, planned=False),
+    }
     if device == "cuda":
         people[f"{name}, resident"] = Predict(case, device, size, resident=True)
+        people[f"{name} predict, resident"] = Predict(case, device, size, resident=True, planned=False)
     return [Contender(name, who, who.rightness) for name, who in people.items()], None

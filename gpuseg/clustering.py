@@ -219,27 +219,19 @@ def check_random_state(random_state: Any) -> np.random.RandomState:
 
 
 def _fit_lloyd(model: KMeans, samples: Any) -> tuple[Any, float, int]:
-    random = check_random_state(model.random_state)
-    if home_of(samples).kind == "cuda" and model.n_clusters <= cuda.MOST_CLUSTERS:
-        return _fit_on_gpu(model, samples, random)
-    xp = namespace(samples)
-    spread = [xp.var(samples[:, k]) for k in range(samples.shape[1])]
-    threshold = model.tol * float(xp.mean(xp.stack(spread)))
-    engine = engine_for(home_of(samples))
+    """From several starts; nothing is looked at on the way but whether it is done, which a GPU waits for."""
+    xp, home, random = namespace(samples), home_of(samples), check_random_state(model.random_state)
     n_starts = model.n_init if model.n_clusters > 1 else 1
     starts = [seed_centers(samples, model.n_clusters, random) for _ in range(n_starts)]
-    runs = engine.each(lambda centers: lloyd(samples, centers, model.max_iter, threshold), starts)
-    return min(runs, key=lambda run: run[1])
-
-
-def _fit_on_gpu(model: KMeans, samples: Any, random: np.random.RandomState) -> tuple[Any, float, int]:
-    """The same, without a look at anything on the way but whether it is done."""
-    xp = namespace(samples)
-    n_starts = model.n_init if model.n_clusters > 1 else 1
-    starts = xp.stack([seed_centers(samples, model.n_clusters, random) for _ in range(n_starts)])
     spread = xp.mean(xp.var(samples, axis=0))
     threshold = xp.reshape(model.tol * xp.astype(spread, xp.float64), (1,))
-    return cuda.lloyd(samples, xp.astype(starts, xp.float32), model.max_iter, threshold)
+    if home.kind == "cuda" and model.n_clusters > cuda.MOST_CLUSTERS:
+        runs = [lloyd(samples, centers, model.max_iter, float(threshold[0])) for centers in starts]
+        return min(runs, key=lambda run: run[1])
+    starts = xp.astype(xp.stack(starts), xp.float32)
+    return engine_for(home).lloyd(
+        xp.astype(samples, xp.float32, copy=False), starts, model.max_iter, threshold
+    )
 
 
 def seed_centers(samples: Any, n_clusters: int, random: np.random.RandomState) -> Any:

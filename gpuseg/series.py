@@ -19,6 +19,7 @@ from gpuseg.descriptors.base import DeadImageError, prepare
 from gpuseg.descriptors.choice import describe
 from gpuseg.frames import Frames, open_frames
 from gpuseg.io import ReadError
+from gpuseg.labeller import LabelledFrame, Labeller
 from gpuseg.segmentation import Segmentation, SegmentationModel, segment_together
 from gpuseg.series_results import FrameSegmentation, SeriesSegmentation, label_type
 from gpuseg.series_writer import SeriesWriter, fingerprint
@@ -86,7 +87,8 @@ class SeriesIterator(Iterator[FrameSegmentation]):
     ) -> None:
         self.model, self.image_shape, self.label_shape = model, image_shape, label_shape
         self._frames, self._mask = frames, mask
-        self._resources: dict[str, Any] = {"device": device, "max_memory": max_memory}
+        self._device, self._max_memory = device, max_memory
+        self._labeller: Labeller | None = None
         self._index = -1
 
     def __next__(self) -> FrameSegmentation:
@@ -94,7 +96,7 @@ class SeriesIterator(Iterator[FrameSegmentation]):
         if image is None:
             return self._dead(why)
         try:
-            found = self.model.predict(image, mask_at(self._mask, self._index), **self._resources)
+            found = self._labelled(image)
         except DeadImageError as error:
             return self._dead(str(error))
         return self._result(found)
@@ -131,8 +133,20 @@ class SeriesIterator(Iterator[FrameSegmentation]):
         self._index += 1
         return frame
 
-    def _result(self, found: Segmentation) -> FrameSegmentation:
-        n_patterns = found.n_patterns
+    def _labelled(self, image: Any) -> LabelledFrame | Segmentation:
+        """The labels of a frame; nobody asks for its descriptors."""
+        if self._mask is not None and np.ndim(self._mask) == 3:
+            mask = mask_at(self._mask, self._index)
+            return self.model.predict(image, mask, self._device, max_memory=self._max_memory)
+        if self._labeller is None:
+            where = resolve_device(self._device, image)
+            self._labeller = self.model.labeller(
+                self.image_shape, self._mask, where, max_memory=self._max_memory
+            )
+        return self._labeller.frame(image)
+
+    def _result(self, found: LabelledFrame | Segmentation) -> FrameSegmentation:
+        n_patterns = int(self.model.cluster_centers.shape[0])
         labels, certainty = to_numpy(found.labels), to_numpy(found.certainty)
         known = labels >= 0
         if not known.any():

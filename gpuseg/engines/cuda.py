@@ -254,7 +254,7 @@ SAMPLES_OF_A_THREAD = 8
 
 
 def lloyd(samples: Any, starts: Any, max_iter: int, threshold: Any) -> tuple[Any, float, int]:
-    """Lloyd's iteration from several starts side by side; its twin is `gpuseg.clustering.lloyd`.
+    """Lloyd's iteration from several starts side by side; its twin is `gpuseg.engines.cpu.lloyd`.
 
     Parameters
     ----------

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 import gpuseg
@@ -9,15 +12,15 @@ from gpuseg import arrays
 
 from . import truth
 from .cases import Case
-from .contenders import RADIUS, on_device, wait
+from .contenders import descriptor_of, on_device, wait
 from .images import bicrystal
-from .timing import Contender, Stages, seconds
+from .timing import Absent, Contender, Stages, seconds
 
-N_FRAMES, N_OPERATIONS = 4, 50
+N_FRAMES = 4
 
 
 class Predict:
-    """Frames labelled one after the other by the best 50 translations.
+    """Frames labelled one after the other by a model of the best translations.
 
     Parameters
     ----------
@@ -29,13 +32,17 @@ class Predict:
     """
 
     def __init__(self, case: Case, device: str, size: int, resident: bool = False) -> None:
-        self.device, self.stride = device, case.stride
         first, _ = bicrystal(size, dose=3.0)
-        descriptor = gpuseg.LocalCorrelationMap(RADIUS, RADIUS, case.max_num_points)
         learnt = gpuseg.segment(
-            first, 2, descriptor=descriptor, stride=case.stride, random_state=0, device=device
+            first,
+            2,
+            descriptor=descriptor_of(case, "auto"),
+            stride=case.stride,
+            random_state=0,
+            device=device,
         )
-        self.model = learnt.select(N_OPERATIONS)
+        model = learnt.select(case.n_operations) if case.n_operations else learnt.model
+        self.label = _label(model, first.shape, device)
         scenes = [bicrystal(size, dose=3.0, seed=1 + k) for k in range(N_FRAMES)]
         self.frames = [on_device(image) if resident else image for image, _ in scenes]
         self.grains = [grains for _, grains in scenes]
@@ -47,7 +54,7 @@ class Predict:
         return {"per frame": spent / N_FRAMES}
 
     def _labelled(self) -> list[np.ndarray]:
-        labels = [self.model.predict(frame, device=self.device).labels for frame in self.frames]
+        labels = [self.label(frame) for frame in self.frames]
         wait(labels[-1])
         return labels
 
@@ -58,7 +65,14 @@ class Predict:
         return {"adjusted Rand index": least}
 
 
-def contenders(case: Case, device: str, size: int) -> tuple[list[Contender], None]:
+def _label(model: Any, shape: tuple[int, int], device: str) -> Callable[[Any], Any]:
+    """What labels one frame after the other of the same shape fastest."""
+    if hasattr(model, "labeller"):
+        return model.labeller(shape, device).label
+    return lambda frame: model.predict(frame, device=device).labels
+
+
+def contenders(case: Case, device: str, size: int) -> tuple[list[Contender | Absent], None]:
     """gpuseg, on a GPU also with frames that are there already; there is no baseline."""
     name = "gpuseg" if device == "cpu" else "gpuseg cuda"
     people = {name: Predict(case, device, size)}

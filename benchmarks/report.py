@@ -6,13 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from . import roofline, studies
-from .cases import Goal
+from . import goals, roofline, studies
+from .goals import MET
 from .timing import Row, digits
 
 BUSY = 0.25
 """Load per core before a run, above which its times are not to be trusted."""
-MET = {True: "yes", False: "**no**", None: ""}
 
 
 def row_to_json(row: Row) -> dict[str, Any]:
@@ -29,22 +28,6 @@ def row_to_json(row: Row) -> dict[str, Any]:
         "ratio": row.ratio,
         "ratio_band": row.ratio_band,
     }
-
-
-def goals_to_json(
-    goals: tuple[Goal, ...], rows: list[Row], rightness: dict[str, float]
-) -> list[dict[str, Any]]:
-    """Each goal that was measured, with what gpuseg reached on the CPU and whether that is enough."""
-    own = [row for row in rows if row.contender == "gpuseg"]
-    medians: dict[str, float | None] = {**rightness, **{row.stage: row.median for row in own}}
-    ratios = {row.stage: row.ratio for row in own}
-    reached = []
-    for goal in goals:
-        value = (ratios if goal.kind == "ratio" else medians).get(goal.stage)
-        if value is not None:
-            met = value <= goal.value if goal.kind == "at most" else value >= goal.value
-            reached.append({**vars(goal), "reached": value, "met": met})
-    return reached
 
 
 def write(path: str | Path, results: dict[str, Any]) -> None:
@@ -77,6 +60,8 @@ def cases(results: dict[str, Any]) -> str:
         name = f"{case['name']} ({case.get('picture') or '{size}x{size}'.format(**case)})"
         if "not_measured" in case:
             text.append(f"| {name} | {case['device']} | | | not measured | | {case['not_measured']} |")
+        for other, reason in case.get("absent", {}).items():
+            text.append(f"| {name} | {case['device']} | | {other} | not measured | | {reason} |")
         for row in case.get("rows", []):
             who = f"| {name} | {case['device']} | {row['stage']} | {row['contender']}"
             text.append(f"{who} | {_amount(row)} | {_spread(row)} | {_ratio(row)} |")
@@ -139,11 +124,12 @@ def _rightness(results: dict[str, Any]) -> list[str]:
 
 def _goals(results: dict[str, Any]) -> list[str]:
     lines = [
-        f"| {case['name']} | {goal['stage']} | {_wanted(goal)} | {goal['reached']:.3g} | {MET[goal['met']]} |"
+        f"| {case['name']} | {case['device']} | {goals.described(goal)} | {goals.in_words(goal)} | "
+        f"{goal['reached']:.3g} | {MET[goal['met']]} |"
         for case in results.get("cases", [])
         for goal in case.get("goals", [])
     ]
-    head = ["", "| case | stage | wanted | reached | met |", "|---|---|---|---:|---|"]
+    head = ["", "| case | device | what | wanted | reached | met |", "|---|---|---|---|---:|---|"]
     return head + lines if lines else []
 
 
@@ -156,14 +142,6 @@ def accuracy(results: dict[str, Any]) -> str:
     ]
     head = ["| case | measure | gpuseg | pystem | wanted | met |", "|---|---|---:|---:|---|---|"]
     return "\n".join(head + lines) if lines else ""
-
-
-def _wanted(goal: dict[str, Any]) -> str:
-    return (
-        f"ratio at least {goal['value']:g}"
-        if goal["kind"] == "ratio"
-        else f"{goal['kind']} {goal['value']:g}"
-    )
 
 
 def _amount(row: dict[str, Any]) -> str:

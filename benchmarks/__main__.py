@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from . import report
+from . import goals, report
 from .cases import CASES, chosen
 from .pystem_client import DEFAULT_FOLDER, Pystem, PystemError
 
@@ -49,6 +49,14 @@ def parser() -> argparse.ArgumentParser:
         "--study", type=study, action="append", default=[], metavar="GLOB", help="only these; repeatable"
     )
     _run_options(curves, rounds=3)
+    tries = works.add_parser("questions", help="on a GPU: constants, shares and choices of the kernels")
+    tries.set_defaults(work=questions)
+    _run_options(tries, rounds=5)
+    every = works.add_parser("gpu", help="everything worth knowing of a GPU, in order of importance")
+    every.set_defaults(work=gpu)
+    every.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where everything goes")
+    every.add_argument("--minutes", type=positive, default=20, help="for all of it (default: 20)")
+    every.add_argument("--quick", action="store_true", help="small pictures: does it all run?")
     show = works.add_parser("table", help="Markdown tables of JSON files made by --json")
     show.set_defaults(work=table)
     show.add_argument("files", type=results_file, nargs="+", metavar="FILE.json")
@@ -230,6 +238,54 @@ def studies(options: argparse.Namespace) -> int:
             print("\n".join(curves.lines(found)), flush=True)
             keep(results, options.json)
     return 0
+
+
+def questions(options: argparse.Namespace) -> int:
+    """Try what can only be tried on a GPU; 2 where there is none."""
+    from gpuseg import arrays
+
+    from . import questions as asked
+
+    if not _gpu_is_there():
+        return 2
+    size, radius, rounds = (128, 8, 2) if options.quick else (1024, 20, options.rounds)
+    results = {**preamble(None), "rounds": rounds, "quick": options.quick, "questions": []}
+    for row in asked.measure(asked.Bench(size, radius, arrays.resolve_device("cuda")), rounds):
+        results["questions"].append(row)
+        print(asked.line(row), flush=True)
+        keep(results, options.json)
+    return 0
+
+
+def gpu(options: argparse.Namespace) -> int:
+    """Run every step; 1 if one of them did not pass, 2 where there is no GPU."""
+    from . import gpu as everything
+
+    if not _gpu_is_there():
+        return 2
+    out = options.out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    results = {**preamble(None), "quick": options.quick, "steps": []}
+
+    def each(found: list[dict[str, Any]]) -> None:
+        results["steps"] = found
+        report.write(out / "gpu.json", results)
+
+    found = everything.run(everything.steps(out, options.quick), out, 60.0 * options.minutes, each)
+    runs = {path.stem: json.loads(path.read_text()) for path in sorted(out.glob("*.json"))}
+    text = "\n\n".join([report.heading(results), everything.table(found), goals.table(runs, "cuda")])
+    (out / "summary.md").write_text(text + "\n")
+    print(text)
+    return int(any(row["outcome"] != "passed" for row in found))
+
+
+def _gpu_is_there() -> bool:
+    from gpuseg import arrays
+
+    usable, reason = arrays.gpu_status()
+    if not usable:
+        print(f"no GPU can be used: {reason}", file=sys.stderr)
+    return usable
 
 
 def accuracy(options: argparse.Namespace) -> int:

@@ -83,20 +83,22 @@ SAME, WRITTEN, COPIED = (
     "share of the copy bandwidth",
 )
 
-VARIANCES, ANGLE, INERTIA, RAND = (
+VARIANCES, ANGLE, INERTIA, LEAST_INERTIA, RAND = (
     "largest relative difference of an explained variance",
     "largest angle between the subspaces, degrees",
-    "least inertia over gpuseg's",
+    "inertia over gpuseg's, 2 patterns",
+    "least inertia over gpuseg's, 2 to 8 patterns",
     "adjusted Rand index with gpuseg's labels, 2 patterns",
 )
 
 
 def _agreement(who: str) -> tuple[Goal, ...]:
-    """How alike gpuseg's and another's PCA and k-means have to be; each side may find a better optimum."""
+    """How alike gpuseg's and another's results have to be; of many patterns either may miss the optimum."""
     return (
         Goal(VARIANCES, "at most", 1e-3, who),
         Goal(ANGLE, "at most", 1.0, who),
-        Goal(INERTIA, "at least", 0.99, who),
+        Goal(INERTIA, "at least", 0.999, who),
+        Goal(LEAST_INERTIA, "at least", 0.95, who),
         Goal(RAND, "at least", 0.99, who),
     )
 

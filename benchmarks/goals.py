@@ -56,29 +56,30 @@ def in_words(goal: dict[str, Any]) -> str:
     return f"ratio at least {bound}" if goal["kind"] == "ratio" else f"{goal['kind']} {bound}"
 
 
-def table(runs: dict[str, dict[str, Any]]) -> str:
-    """Everything that is asked beside the newest figure of any run, in Markdown; else "not measured".
+def table(runs: dict[str, dict[str, Any]], only: str = "") -> str:
+    """What is asked of gpuseg beside the newest figure of any run, in Markdown; else "not measured".
 
     Parameters
     ----------
     runs : dict
         Of JSON files, by name. Quick trials do not count.
+    only : str
+        The device, if not all.
     """
     head = ["| case | device | what | asked | measured | met | run |", "|---|---|---|---|---:|---|---|"]
-    return "\n".join([*head, *(line for case in CASES for line in _lines(case, runs))])
+    return "\n".join([*head, *(line for case in CASES for line in _lines(case, runs, only))])
 
 
-def _lines(case: Case, runs: dict[str, dict[str, Any]]) -> Iterator[str]:
-    for device in case.devices:
-        for goal in case.goals_on(device):
+def _lines(case: Case, runs: dict[str, dict[str, Any]], only: str) -> Iterator[str]:
+    for device in [each for each in case.devices if only in ("", each)]:
+        for goal in [each for each in case.goals_on(device) if not each.who]:
             found = "not measured", "", ""
             for name, run in sorted(runs.items(), key=lambda each: each[1].get("when", ""), reverse=True):
                 hit = [] if run.get("quick") else _hits(case, goal, device, run)
                 if hit:
                     found = f"{hit[0]['reached']:.3g}", MET[hit[0]["met"]], name
                     break
-            what = described(vars(goal))
-            yield f"| {case.name} | {device} | {what} | {in_words(vars(goal))} | {' | '.join(found)} |"
+            yield f"| {case.name} | {device} | {goal.stage} | {in_words(vars(goal))} | {' | '.join(found)} |"
 
 
 def _hits(case: Case, goal: Goal, device: str, run: dict[str, Any]) -> list[dict[str, Any]]:

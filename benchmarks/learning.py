@@ -13,7 +13,7 @@ from gpuseg import arrays, constants
 from gpuseg.clustering import KMeans
 from gpuseg.decomposition import PCA
 
-from .cases import ANGLE, INERTIA, RAND, VARIANCES, Case
+from .cases import ANGLE, INERTIA, LEAST_INERTIA, RAND, VARIANCES, Case
 from .contenders import Scene, descriptor_of, wait
 from .process import run_python
 from .timing import Absent, Contender, Stages, seconds
@@ -112,8 +112,9 @@ def agreement(own: Learner, other: Learner) -> dict[str, float]:
     return {
         VARIANCES: float(np.max(np.abs(its_variance / variance - 1))),
         ANGLE: float(np.degrees(subspace_angles(axes, its_axes).max())),
-        INERTIA: min(inertia),
-        INERTIA.replace("least", "largest"): max(inertia),
+        INERTIA: inertia[0],
+        LEAST_INERTIA: min(inertia),
+        LEAST_INERTIA.replace("least", "largest"): max(inertia),
         RAND: adjusted_rand(labels, its_labels),
     }
 

@@ -42,7 +42,7 @@ class Predict:
             device=device,
         )
         model = learnt.select(case.n_operations) if case.n_operations else learnt.model
-        self.label = _label(model, first.shape, device)
+        self.label = labelling(model, first.shape, device)
         scenes = [bicrystal(size, dose=3.0, seed=1 + k) for k in range(N_FRAMES)]
         self.frames = [on_device(image) if resident else image for image, _ in scenes]
         self.grains = [grains for _, grains in scenes]
@@ -65,7 +65,7 @@ class Predict:
         return {"adjusted Rand index": least}
 
 
-def _label(model: Any, shape: tuple[int, int], device: str) -> Callable[[Any], Any]:
+def labelling(model: Any, shape: tuple[int, int], device: str) -> Callable[[Any], Any]:
     """What labels one frame after the other of the same shape fastest."""
     if hasattr(model, "labeller"):
         return model.labeller(shape, device).label

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from . import goals, roofline, studies
+from . import goals, gpu, questions, roofline, studies
 from .goals import MET
 from .timing import Row, digits
 
@@ -43,7 +43,8 @@ def line(row: dict[str, Any]) -> str:
 
 def table(results: dict[str, Any]) -> str:
     """The Markdown tables of a JSON file: of all that was measured in one run."""
-    parts = [heading(results), *(part(results) for part in (cases, rooflines, curves, accuracy))]
+    every = cases, rooflines, curves, accuracy, steps, trials
+    parts = [heading(results), *(part(results) for part in every)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -82,7 +83,7 @@ def curves(results: dict[str, Any]) -> str:
             text.append(f"{title}: not measured ({study['not_measured']}).")
             continue
         fitted = f" {studies.exponent_in_words(study).capitalize()}." if study["exponent"] else ""
-        text += [f"{title}: {study['what']}.{fitted}", studies.table(study)]
+        text += [f"{title}: {study['what']}.{fitted}", studies.table({"": study})]
     return "\n\n".join(text)
 
 
@@ -106,8 +107,30 @@ def _machine(results: dict[str, Any]) -> str:
     rounds = f" {results['rounds']} rounds." if "rounds" in results else ""
     return (
         f"{machine['cores']} cores of {machine['processor']}, {machine['memory_gb']:.0f} GB, {gpus}."
-        f"{rounds} gpuseg's environment: {packages}. pystem's: {other}."
+        f"{_pools(machine)}{rounds} gpuseg's environment: {packages}. pystem's: {other}."
     )
+
+
+def _pools(machine: dict[str, Any]) -> str:
+    pools = machine.get("thread_pools", [])
+    return f" Libraries with threads: {', '.join(pools)}." if pools else ""
+
+
+def machine_name(results: dict[str, Any], device: str) -> str:
+    """What a device of a run is, in few words."""
+    if device.startswith("cuda"):
+        return ", ".join(gpu["name"] for gpu in results["device"]["devices"]) or "a GPU"
+    return f"{results['machine']['cores']} cores of {results['machine']['processor']}"
+
+
+def steps(results: dict[str, Any]) -> str:
+    """What was run on a GPU, one process each; "" where it was not asked."""
+    return gpu.table(results["steps"]) if results.get("steps") else ""
+
+
+def trials(results: dict[str, Any]) -> str:
+    """What was tried on a GPU; "" where it was not asked."""
+    return questions.table(results["questions"]) if results.get("questions") else ""
 
 
 def _rightness(results: dict[str, Any]) -> list[str]:

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -253,6 +254,11 @@ def test_labels_of_the_gpu_are_compared_with_those_of_the_cpu(emulated_cuda):
     emulated_cuda()
     small = Case("segment", "", "segment", quick_size=64, max_num_points=9)
     found = speed.measure(small, "cuda", None, 1, command.preamble(None), True)
+    assert [row["contender"] for row in found["rows"]][1] == goals.OWN["cuda"]
+    small = Case("predict-81", "", "predict", quick_size=64, max_num_points=9)
+    for case in (small, replace(small, n_operations=4)):
+        frames = speed.measure(case, "cuda", None, 1, command.preamble(None), True)
+        assert frames["rightness"][goals.OWN["cuda"]]["share of the labels as on the CPU"] >= 0.999
     for who in ("gpuseg cuda", "gpuseg cuda, resident"):
         assert found["rightness"][who]["share of the labels as on the CPU"] >= 0.999
 

@@ -426,28 +426,51 @@ def test_what_a_gpu_is_asked_runs_in_the_emulator(emulated_cuda, monkeypatch):
     few = {"TILE": ((4, 32), (2, 32)), "ENOUGH_BLOCKS": (1, 64), "ITERATIONS_AT_A_TIME": (1, 5)}
     monkeypatch.setattr(questions, "SWEEPS", {"SCRATCH_BYTES": (1, 1 << 20), **few})
     monkeypatch.setattr(questions, "N_SAMPLES", 200)
-    before = cuda.TILE
+    before = {name: getattr(cuda, name, None) for name in questions.SWEEPS}
     bench = questions.Bench(24, 2, arrays.resolve_device("cuda"))
     rows = list(questions.measure(bench, 1))
     assert all(row["median"] > 0 for row in rows)
     assert {row["question"].partition(",")[0] for row in rows} == {"2", "4", "5", "7", "8", "10"}
-    assert before == cuda.TILE
+    assert {name: getattr(cuda, name, None) for name in questions.SWEEPS} == before
     text = report.trials({"questions": rows})
     assert "| 7, polar patches | 10 mirrors |" in text
 
 
 def test_a_trial_with_a_wrong_result_is_no_measurement(emulated_cuda, monkeypatch):
     emulated_cuda()
-    there = arrays.resolve_device("cuda")
-    values = {4096: 1.0, 1: 2.0}
-    ways = [
-        questions.Trial("q", str(n), lambda: np.full(3, values[cuda.ENOUGH_BLOCKS]), ("ENOUGH_BLOCKS", n))
-        for n in values
-    ]
+    monkeypatch.setattr(cuda, "A_CONSTANT", 1, raising=False)
+
+    def run():
+        return np.full(3, 2.0 if cuda.A_CONSTANT == 7 else 1.0)
+
+    ways = [questions.Trial("q", str(n), run, ("A_CONSTANT", n)) for n in (3, 7, 8)]
     monkeypatch.setattr(questions, "trials", lambda bench: iter(ways))
-    good, wrong = questions.measure(questions.Bench(8, 1, there), 1)
+    there = arrays.resolve_device("cuda")
+    good, wrong, other = questions.measure(questions.Bench(8, 1, there), 1)
     assert good["median"] > 0
     assert wrong["not_measured"] == "the result is wrong"
+    assert other["median"] > 0
+    assert cuda.A_CONSTANT == 1
+
+
+def test_everything_of_a_gpu_ends_in_one_folder_and_on_the_page(emulated_cuda, tmp_path, monkeypatch, capsys):
+    emulated_cuda()
+    plan = [
+        gpu.Step("memcheck", "every kernel", 60, (sys.executable, "-c", "print('ERROR SUMMARY: 0 errors')")),
+        gpu.Step("tests", "pytest", 60, (sys.executable, "-c", "raise SystemExit(3)")),
+    ]
+    monkeypatch.setattr(gpu, "steps", lambda out, quick: plan)
+    out = tmp_path / "out"
+    assert command.main(["gpu", "--out", str(out), "--quick"]) == 1
+    run = json.loads((out / "gpu.json").read_text())
+    assert [step["outcome"] for step in run["steps"]] == ["passed", "failed: exit status 3"]
+    assert "| segment | cuda | whole | at most 0.005 | not measured |" in (out / "summary.md").read_text()
+    assert command.main(["report", str(out / "gpu.json"), "--out", str(tmp_path / "page")]) == 0
+    text = (tmp_path / "page" / "report.md").read_text()
+    assert "emulated GPU" in text
+    assert "| memcheck | every kernel | passed | 0 | ERROR SUMMARY: 0 errors |" in text
+    plan.pop()
+    assert command.main(["gpu", "--out", str(out)]) == 0
 
 
 # --- studies, baselines and the page ----------------------------------------------------------------------

@@ -12,7 +12,9 @@ import numpy as np
 
 import gpuseg
 from gpuseg import arrays, synthetic
+from gpuseg.clustering import KMeans
 
+from . import learning
 from .predict import labelling
 
 SHAPE, TALL = (61, 83), (45, 140)
@@ -71,6 +73,17 @@ def predict() -> None:
                 raise AssertionError(f"the labeller's labels of {name} are not those of the model")
 
 
+def cluster() -> None:
+    """Patterns by gpuseg's own k-means, of as many kinds as may need another kernel."""
+    samples = np.random.default_rng(0).normal(size=(700, 5)).astype(np.float32)
+    where = arrays.resolve_device("cuda")
+    with learning.cuml(serves=False):
+        for n in (1, 2, 9):
+            labels = arrays.to_numpy(KMeans(n, random_state=0).fit(arrays.move(samples, where)).labels_)
+            if np.unique(labels).size != n:
+                raise AssertionError(f"{n} clusters were asked for, {np.unique(labels).size} found")
+
+
 def _check(what: str, values: np.ndarray) -> None:
     finite = values[np.isfinite(values)]
     if finite.size < values.size / 2:
@@ -86,6 +99,7 @@ def main() -> int:
     # each array by itself: in a pool, an access beyond the end of one falls into the next and is not seen
     with arrays.cupy_module().cuda.using_allocator(None):
         describe()
+        cluster()
     predict()  # a graph of kernels may need the pool
     print(f"every kernel was launched on {reason}")
     return 0

@@ -61,7 +61,7 @@ class Learner:
 
     def __call__(self) -> Stages:
         """Do it once."""
-        with _cuml(serves=self.name == "cuML"):
+        with cuml(serves=self.name == "cuML"):
             stages = {}
             stages["PCA"], self.pca = seconds(lambda: self._fit(self._pca(), self.samples))
             for n in N_PATTERNS:
@@ -90,7 +90,7 @@ class Learner:
 
 
 @contextmanager
-def _cuml(serves: bool) -> Iterator[None]:
+def cuml(serves: bool) -> Iterator[None]:
     """For a while, cuML serves wherever it can or nowhere."""
     before = constants.CUML_SERVES
     constants.CUML_SERVES = frozenset({"PCA", "KMeans"} if serves else ())
@@ -126,7 +126,7 @@ def contenders(case: Case, device: str, scene: Scene) -> tuple[list[Contender | 
     where = arrays.resolve_device(device)
     described = descriptor.transform(arrays.move(image, where), stride=case.stride, device=where)
     samples = described.samples()
-    with _cuml(serves=False):
+    with cuml(serves=False):
         components = PCA(N_COMPONENTS).fit(samples).transform(samples)
     wait(components)
     name, rival = "gpuseg" if device == "cpu" else "gpuseg cuda, resident", RIVAL[device]

@@ -338,6 +338,7 @@ def test_every_figure_that_is_asked_of_a_gpu_has_a_case():
 def test_every_kernel_is_launched(emulated_cuda):
     cupy = emulated_cuda()
     every_kernel.describe()
+    every_kernel.cluster()
     every_kernel.predict()
     kernels = {
         kernel

@@ -26,26 +26,20 @@ class Predict:
     case : Case
     device : {"cpu", "cuda"}
     size : int
+    way : {"stream", "labeller", "predict"}
+        By a labeller, which plans once for all frames, with the frames as a stream or one by one; or by
+        ``model.predict``.
     resident : bool
         Frames that lie on the device.
-    streamed : bool
-        Frames that are given as a stream, so that one is on its way while another is worked on.
     """
 
-    def __init__(
-        self, case: Case, device: str, size: int, resident: bool = False, streamed: bool = False
-    ) -> None:
+    def __init__(self, case: Case, device: str, size: int, way: str, resident: bool = False) -> None:
         first, _ = bicrystal(size, dose=3.0)
-        learnt = gpuseg.segment(
-            first,
-            2,
-            descriptor=descriptor_of(case, "auto"),
-            stride=case.stride,
-            random_state=0,
-            device=device,
-        )
+        choice = {"descriptor": descriptor_of(case, "auto"), "stride": case.stride, "random_state": 0}
+        learnt = gpuseg.segment(first, 2, device=device, **choice)
         self.model = learnt.select(case.n_operations) if case.n_operations else learnt.model
-        self.label, self.device, self.streamed = labelling(self.model, first.shape, device), device, streamed
+        self.device, self.way = device, way
+        self.label = labelling(self.model, first.shape, device, planned=way != "predict")
         scenes = [bicrystal(size, dose=3.0, seed=1 + k) for k in range(N_FRAMES)]
         self.frames = [on_device(image) if resident else image for image, _ in scenes]
         self.grains = [grains for _, grains in scenes]
@@ -57,9 +51,10 @@ class Predict:
         return {"per frame": spent / N_FRAMES}
 
     def _labelled(self) -> list[np.ndarray]:
-        labels = list(self.label.stream(self.frames) if self.streamed else map(self.label, self.frames))
-        wait(labels[-1])
-        return labels
+        labels = self.label.stream(self.frames) if self.way == "stream" else map(self.label, self.frames)
+        found = list(labels)
+        wait(found[-1])
+        return found
 
     def rightness(self) -> dict[str, float]:
         """Of the worst frame."""
@@ -72,19 +67,23 @@ class Predict:
         return {"adjusted Rand index": least, SAME: float(min(same))}
 
 
-def labelling(model: Any, shape: tuple[int, int], device: str) -> Any:
-    """What labels one frame after the other of the same shape fastest: a function of a frame."""
-    if hasattr(model, "labeller"):
+def labelling(model: Any, shape: tuple[int, int], device: str, planned: bool = True) -> Any:
+    """What labels frames of the same shape: a labeller, where models have one, or ``model.predict``."""
+    if planned and hasattr(model, "labeller"):
         return model.labeller(shape, device=device)
     return lambda frame: model.predict(frame, device=device).labels
 
 
 def contenders(case: Case, device: str, size: int) -> tuple[list[Contender | Absent], None]:
-    """gpuseg, on a GPU also with frames that are there already; there is no baseline."""
-    name = "gpuseg" if device == "cpu" else "gpuseg cuda"
-    people = {name: Predict(case, device, size)}
-    if device == "cuda":
-        people[f"{name}, resident"] = Predict(case, device, size, resident=True)
-        if hasattr(people[name].label, "stream"):
-            people[f"{name}, stream"] = Predict(case, device, size, streamed=True)
+    """gpuseg by each of its ways, on a GPU also with frames that are there already; there is no baseline."""
+    ways = {"": "stream", " one by one": "labeller", " predict": "predict"}
+    if not hasattr(gpuseg.SegmentationModel, "labeller"):
+        ways = {"": "predict"}
+    people: dict[str, Predict] = {}
+    for name, way in ways.items():
+        if device == "cpu":
+            people[f"gpuseg{name}"] = Predict(case, device, size, way)
+            continue
+        people[f"gpuseg cuda{name}"] = Predict(case, device, size, way)
+        people[f"gpuseg cuda{name}, resident"] = Predict(case, device, size, way, resident=True)
     return [Contender(name, who, who.rightness) for name, who in people.items()], None

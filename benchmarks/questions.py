@@ -5,6 +5,8 @@ The numbers are those of the list of GPU questions in README.md.
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import statistics
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +18,7 @@ import numpy as np
 import gpuseg
 from gpuseg import arrays
 from gpuseg.clustering import KMeans
-from gpuseg.engines import cuda, engine_for
+from gpuseg.engines import engine_for
 
 from .contenders import wait
 from .images import bicrystal
@@ -52,6 +54,8 @@ SWEEPS: dict[str, tuple[Any, ...]] = {
     "ENOUGH_BLOCKS": (512, 1024, 2048, 4096, 8192, 16384),
     "SCRATCH_BYTES": tuple(n << 20 for n in (8, 16, 32, 64, 128, 256)),
     "ITERATIONS_AT_A_TIME": (1, 2, 5, 10, 50, 300),
+    "PREDICT_TILES": (((8, 16),), ((4, 8),), ((1, 8),)),
+    "ENOUGH_TILES": (128, 256, 512, 1024, 2048),
 }
 
 
@@ -94,9 +98,16 @@ def trials(bench: Bench) -> Iterator[Trial]:
 
 
 def _sweep(question: str, constant: str, run: Callable[[], Any]) -> Iterator[Trial]:
-    if hasattr(cuda, constant):
+    if _home(constant) is not None:
         for value in SWEEPS[constant]:
             yield Trial(question, f"{constant} = {value}", run, (constant, value))
+
+
+def _home(constant: str) -> Any:
+    """The module of launchers that has a constant of this name, None if there is none any more."""
+    names = ("gpuseg.engines.cuda", "gpuseg.engines._cuda_predict")
+    modules = [importlib.import_module(name) for name in names if importlib.util.find_spec(name)]
+    return next((module for module in modules if hasattr(module, constant)), None)
 
 
 def _box(bench: Bench) -> Iterator[Trial]:
@@ -165,6 +176,24 @@ def _moves(bench: Bench) -> Iterator[Trial]:
     model = fit().model
     yield Trial("2, from image to labels", "fit", lambda: fit().labels)
     yield Trial("2, from image to labels", "predict", lambda: model.predict(there).labels)
+    if hasattr(model, "labeller"):
+        yield Trial("2, from image to labels", "labeller", _labelled(model, there))
+        for constant in ("PREDICT_TILES", "ENOUGH_TILES"):
+            for value in SWEEPS.get(constant, ()) if _home(constant) else ():
+                run = _labelled(model, there)
+                yield Trial(f"12, {constant}", f"{constant} = {value}", run, (constant, value))
+
+
+def _labelled(model: Any, image: Any) -> Callable[[], Any]:
+    """Labels by a labeller that is made at the first call: it plans with the constants of then."""
+    made: list[Any] = []
+
+    def run() -> Any:
+        if not made:
+            made.append(model.labeller(image.shape, device=arrays.home_of(image)))
+        return made[0](image)
+
+    return run
 
 
 def measure(bench: Bench, rounds: int) -> Iterator[dict[str, Any]]:
@@ -217,12 +246,13 @@ def _constant(change: tuple[str, Any] | None) -> Iterator[None]:
         yield
         return
     name, value = change
-    before = getattr(cuda, name)
-    setattr(cuda, name, value)
+    module = _home(name)
+    before = getattr(module, name)
+    setattr(module, name, value)
     try:
         yield
     finally:
-        setattr(cuda, name, before)
+        setattr(module, name, before)
 
 
 def line(row: dict[str, Any]) -> str:

@@ -427,14 +427,18 @@ def test_what_a_gpu_is_asked_runs_in_the_emulator(emulated_cuda, monkeypatch):
     few = {"TILE": ((4, 32), (2, 32)), "ENOUGH_BLOCKS": (1, 64), "ITERATIONS_AT_A_TIME": (1, 5)}
     monkeypatch.setattr(questions, "SWEEPS", {"SCRATCH_BYTES": (1, 1 << 20), **few})
     monkeypatch.setattr(questions, "N_SAMPLES", 200)
-    before = {name: getattr(cuda, name, None) for name in questions.SWEEPS}
+    before = constants_of_launchers()
     bench = questions.Bench(24, 2, arrays.resolve_device("cuda"))
     rows = list(questions.measure(bench, 1))
     assert all(row["median"] > 0 for row in rows)
     assert {row["question"].partition(",")[0] for row in rows} == {"2", "4", "5", "7", "8", "10"}
-    assert {name: getattr(cuda, name, None) for name in questions.SWEEPS} == before
+    assert constants_of_launchers() == before
     text = report.trials({"questions": rows})
     assert "| 7, polar patches | 10 mirrors |" in text
+
+
+def constants_of_launchers():
+    return {name: getattr(questions._home(name), name, None) for name in questions.SWEEPS}
 
 
 def test_a_trial_with_a_wrong_result_is_no_measurement(emulated_cuda, monkeypatch):

@@ -55,6 +55,9 @@ def parser() -> argparse.ArgumentParser:
     every = works.add_parser("gpu", help="everything worth knowing of a GPU, in order of importance")
     every.set_defaults(work=gpu)
     every.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where everything goes")
+    every.add_argument(
+        "--step", action="append", default=[], metavar="GLOB", help="only these steps; repeatable"
+    )
     every.add_argument("--minutes", type=positive, default=20, help="for all of it (default: 20)")
     every.add_argument("--quick", action="store_true", help="small pictures: does it all run?")
     show = works.add_parser("table", help="Markdown tables of JSON files made by --json")
@@ -264,6 +267,10 @@ def gpu(options: argparse.Namespace) -> int:
     if not _gpu_is_there():
         return 2
     out = options.out.resolve()
+    plan = everything.chosen(everything.steps(out, options.quick), options.step)
+    if not plan:
+        print(f"no step is called {options.step}; there are: {everything.names()}", file=sys.stderr)
+        return 2
     out.mkdir(parents=True, exist_ok=True)
     results = {**preamble(None), "quick": options.quick, "steps": []}
 
@@ -271,7 +278,7 @@ def gpu(options: argparse.Namespace) -> int:
         results["steps"] = found
         report.write(out / "gpu.json", results)
 
-    found = everything.run(everything.steps(out, options.quick), out, 60.0 * options.minutes, each)
+    found = everything.run(plan, out, 60.0 * options.minutes, each)
     runs = {path.stem: json.loads(path.read_text()) for path in sorted(out.glob("*.json"))}
     text = "\n\n".join([report.heading(results), everything.table(found), goals.table(runs, "cuda")])
     (out / "summary.md").write_text(text + "\n")

@@ -16,6 +16,7 @@ import sysconfig
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,16 @@ def steps(out: Path, quick: bool = False) -> list[Step]:
     found.append(cases("first-call", "compiling, and finding what was compiled", 60, 2, "first-call"))
     found.append(bench("studies", "time against one thing at a time", 240, "studies", *gpu, "--rounds", "2"))
     return found
+
+
+def chosen(plan: list[Step], patterns: list[str]) -> list[Step]:
+    """The steps whose name matches one of the shell patterns; all of them for no pattern."""
+    return [step for step in plan if not patterns or any(fnmatch(step.name, p) for p in patterns)]
+
+
+def names() -> str:
+    """Those of all steps."""
+    return ", ".join(step.name for step in steps(Path()))
 
 
 def _sanitized(tool: str) -> Step:

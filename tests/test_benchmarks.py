@@ -464,7 +464,7 @@ def test_everything_of_a_gpu_ends_in_one_folder_and_on_the_page(emulated_cuda, t
         gpu.Step("memcheck", "every kernel", 60, (sys.executable, "-c", "print('ERROR SUMMARY: 0 errors')")),
         gpu.Step("tests", "pytest", 60, (sys.executable, "-c", "raise SystemExit(3)")),
     ]
-    monkeypatch.setattr(gpu, "steps", lambda out, quick: plan)
+    monkeypatch.setattr(gpu, "steps", lambda out, quick=False: plan)
     out = tmp_path / "out"
     assert command.main(["gpu", "--out", str(out), "--quick"]) == 1
     run = json.loads((out / "gpu.json").read_text())
@@ -474,8 +474,10 @@ def test_everything_of_a_gpu_ends_in_one_folder_and_on_the_page(emulated_cuda, t
     text = (tmp_path / "page" / "report.md").read_text()
     assert "emulated GPU" in text
     assert "| memcheck | every kernel | passed | 0 | ERROR SUMMARY: 0 errors |" in text
-    plan.pop()
-    assert command.main(["gpu", "--out", str(out)]) == 0
+    assert command.main(["gpu", "--out", str(out), "--step", "mem*"]) == 0
+    capsys.readouterr()
+    assert command.main(["gpu", "--out", str(out), "--step", "nonsense"]) == 2
+    assert "no step is called ['nonsense']; there are: " in capsys.readouterr().err
 
 
 # --- studies, baselines and the page ----------------------------------------------------------------------

@@ -184,6 +184,7 @@ def preamble(pystem: Pystem | None) -> dict[str, Any]:
 
 def speed(options: argparse.Namespace) -> int:
     """Time the chosen cases on the devices there are; 1 if one of them broke off."""
+    from . import learning
     from .speed import measure
 
     rounds = 2 if options.quick else options.rounds
@@ -203,6 +204,7 @@ def speed(options: argparse.Namespace) -> int:
                     found = {"name": case.name, "device": device, "picture": "?", "not_measured": reason}
                 results["cases"].append(found)
                 keep(results, options.json)
+    print(learning.verdict(results["cases"]), end="")
     return int(broken)
 
 
@@ -338,7 +340,7 @@ def page(options: argparse.Namespace) -> int:
 def list_cases(options: argparse.Namespace) -> int:
     """Print the cases."""
     for case in CASES:
-        print(f"{case.name:<18} {case.what}")
+        print(f"{case.name:<20} {case.what}")
     return 0
 
 

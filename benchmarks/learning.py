@@ -16,7 +16,7 @@ from gpuseg.decomposition import PCA
 from .cases import ANGLE, INERTIA, LEAST_INERTIA, RAND, VARIANCES, Case
 from .contenders import Scene, descriptor_of, wait
 from .process import run_python
-from .timing import Absent, Contender, Stages, seconds
+from .timing import Absent, Contender, Stages, digits, seconds
 from .truth import adjusted_rand
 
 N_COMPONENTS, N_PATTERNS = 5, range(2, 9)
@@ -32,8 +32,7 @@ from gpuseg.clustering import KMeans
 from gpuseg.decomposition import PCA
 where = arrays.resolve_device("cuda")
 samples = arrays.move(numpy.random.default_rng(0).normal(size=(42025, 81)).astype("float32"), where)
-if sys.argv[1] == "own":
-    constants.CUML_SERVES = frozenset()
+constants.CUML_SERVES = frozenset({"PCA", "KMeans"} if sys.argv[1] == "cuML" else ())
 found, before = {}, time.perf_counter()
 for name, work in (("first PCA", PCA(5)), ("first k-means", KMeans(2, random_state=0))):
     work.fit(samples[:, :5] if found else samples)
@@ -151,3 +150,23 @@ def first_calls(device: str) -> list[Contender | Absent]:
     if importlib.util.find_spec("cuml") is None:
         return [*people, Absent("cuML", "cuML is not installed; pip install 'gpuseg[rapids]'")]
     return [*people, Contender("cuML", lambda: first("cuML"))]
+
+
+def verdict(cases: list[dict[str, Any]]) -> str:
+    """Who is faster at what on a GPU, in words; "" where cuML was not measured.
+
+    Parameters
+    ----------
+    cases : list of dict
+        As JSON holds them.
+    """
+    ratios: dict[str, list[float]] = {"PCA": [], "k-means": []}
+    for row in [row for case in cases for row in case.get("rows", [])]:
+        if row["baseline"] == RIVAL["cuda"]:
+            ratios[row["stage"].partition(",")[0]].append(row["ratio"])
+    return "\n".join(
+        f"{work}: gpuseg's own is faster than cuML in {sum(r > 1 for r in found)} of {len(found)} "
+        f"measurements, {digits(float(np.median(found)))} times in the median."
+        for work, found in ratios.items()
+        if found
+    )

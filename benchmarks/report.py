@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from . import goals, gpu, questions, roofline, studies
+from . import goals, gpu, learning, questions, roofline, studies
 from .goals import MET
 from .timing import Row, digits
 
@@ -66,7 +66,7 @@ def cases(results: dict[str, Any]) -> str:
         for row in case.get("rows", []):
             who = f"| {name} | {case['device']} | {row['stage']} | {row['contender']}"
             text.append(f"{who} | {_amount(row)} | {_spread(row)} | {_ratio(row)} |")
-    return "\n".join(text + _rightness(results) + _goals(results))
+    return "\n".join([*text, *_rightness(results), *_goals(results), "", learning.verdict(found)]).rstrip()
 
 
 def rooflines(results: dict[str, Any]) -> str:

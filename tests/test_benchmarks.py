@@ -212,6 +212,25 @@ def test_cuml_is_timed_beside_gpusegs_own(emulated_cuda, monkeypatch):
     assert [goal["met"] for goal in goals.reached(asked, found, "cuda")] == [True] * len(asked)
 
 
+def test_the_faster_of_two_is_told_by_their_ratios():
+    rows = [
+        {"stage": stage, "contender": "gpuseg cuda, resident", "baseline": "cuML", "ratio": ratio}
+        for stage, ratio in (
+            ("PCA", 2.0),
+            ("PCA", 4.0),
+            ("k-means, 2 patterns", 0.5),
+            ("k-means, 3 patterns", 1.5),
+        )
+    ]
+    assert learning.verdict([{"rows": rows[:1]}, {"rows": rows[1:]}]).splitlines() == [
+        "PCA: gpuseg's own is faster than cuML in 2 of 2 measurements, 3 times in the median.",
+        "k-means: gpuseg's own is faster than cuML in 1 of 2 measurements, 1 times in the median.",
+    ]
+    assert (
+        learning.verdict([{"rows": [{**rows[0], "baseline": "scikit-learn"}]}, {"not_measured": "?"}]) == ""
+    )
+
+
 def test_another_subspace_and_other_labels_show():
     scene = bicrystal(64, dose=3.0)
     people, _ = learning.contenders(Case("", "", "learning", max_num_points=25), "cpu", scene)

@@ -38,7 +38,7 @@ def write(path: str | Path, results: dict[str, Any]) -> None:
 def line(row: dict[str, Any]) -> str:
     """A row for the terminal."""
     who = f"  {row['stage']:<40} {row['contender']:<24}"
-    return f"{who} {_amount(row):>10}  {_spread(row):>20}  {_ratio(row)}"
+    return f"{who} {amount(row):>10}  {_spread(row):>20}  {_ratio(row)}"
 
 
 def table(results: dict[str, Any]) -> str:
@@ -65,7 +65,7 @@ def cases(results: dict[str, Any]) -> str:
             text.append(f"| {name} | {case['device']} | | {other} | not measured | | {reason} |")
         for row in case.get("rows", []):
             who = f"| {name} | {case['device']} | {row['stage']} | {row['contender']}"
-            text.append(f"{who} | {_amount(row)} | {_spread(row)} | {_ratio(row)} |")
+            text.append(f"{who} | {amount(row)} | {_spread(row)} | {_ratio(row)} |")
     return "\n".join([*text, *_rightness(results), *_goals(results), "", learning.verdict(found)]).rstrip()
 
 
@@ -167,7 +167,8 @@ def accuracy(results: dict[str, Any]) -> str:
     return "\n".join(head + lines) if lines else ""
 
 
-def _amount(row: dict[str, Any]) -> str:
+def amount(row: dict[str, Any]) -> str:
+    """The median with its unit."""
     return f"{_scaled(row['median'], row)} {_unit(row)}"
 
 

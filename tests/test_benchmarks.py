@@ -23,6 +23,7 @@ from benchmarks import (
     questions,
     report,
     roofline,
+    side_by_side,
     speed,
     studies,
     work,
@@ -334,6 +335,39 @@ def test_the_newest_figure_stands_beside_what_is_asked():
     assert "| dense-289 | cuda | share of the copy bandwidth | at least 0.5 | not measured |  |  |" in text
     assert "| cpu |" in text
     assert "| cpu |" not in goals.table(runs, "cuda")
+
+
+def run_of(when, device, contender, median, gpus=(), cases=("segment",), **more):
+    """A file with one stage of each case."""
+    row = {"stage": "whole", "contender": contender, "median": median, "unit": "s"}
+    return {
+        "when": when,
+        "cases": [{"name": name, "device": device, "rows": [row]} for name in cases],
+        "machine": {"cores": 2, "processor": "Some"},
+        "device": {"usable": bool(gpus), "devices": [{"name": name} for name in gpus]},
+        **more,
+    }
+
+
+def test_machines_stand_side_by_side():
+    runs = {
+        "new": run_of("2026-02", "cpu", "gpuseg", 0.02),
+        "old": run_of("2026-01", "cpu", "gpuseg", 0.09, cases=("cli", "segment")),
+        "other": run_of("2026-03", "cpu", "pystem", 5.0),
+        "trial": run_of("2026-04", "cpu", "gpuseg", 7.0, quick=True),
+    }
+    assert side_by_side.table(runs).splitlines() == [
+        "| case | stage | 2 cores of Some | a GPU |",
+        "|---|---|---:|---:|",
+        "| segment | whole | 20 ms | not measured |",
+        "| cli | whole | 90 ms | not measured |",
+    ]
+    runs["gpu"] = run_of("2026-05", "cuda", "gpuseg cuda, resident", 0.003, ("H200",))
+    assert side_by_side.table(runs).splitlines()[::2] == [
+        "| case | stage | 2 cores of Some | H200 |",
+        "| segment | whole | 20 ms | 3 ms |",
+    ]
+    assert side_by_side.table({}) == ""
 
 
 def test_every_figure_that_is_asked_of_a_gpu_has_a_case():

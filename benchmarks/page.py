@@ -51,13 +51,8 @@ def write(runs: Runs, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     text = ["# gpuseg measured", *_machines(runs)]
     text += ["## Asked and measured", "The newest run that has the figure.", goals.table(runs)]
-    beside = side_by_side.table(runs)
-    if beside:
-        text += [
-            "## CPU and GPU side by side",
-            "gpuseg's medians; on a GPU, image and labels stay there.",
-            beside,
-        ]
+    beside = side_by_side.table(runs) or "Not measured."
+    text += ["## CPU and GPU side by side", "Medians; on a GPU, image and labels stay there.", beside]
     for title, intro, part in SECTIONS:
         found = [f"**{name}**\n\n{part(run)}" for name, run in runs.items() if part(run)]
         text += [f"## {title}", intro, *(found or ["Not measured."])]

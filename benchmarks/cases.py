@@ -254,7 +254,7 @@ CASES = (
     ),
     Case(
         "predict-50",
-        "4 frames labelled by a model of the best 50 of 441 translations, learnt from another frame",
+        "4 frames labelled by the best 50 of 441 translations learnt from another: a labeller, and predict",
         "predict",
         max_num_points=441,
         n_operations=50,

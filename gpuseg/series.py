@@ -19,6 +19,7 @@ from gpuseg.descriptors.base import DeadImageError, prepare
 from gpuseg.descriptors.choice import describe
 from gpuseg.frames import Frames, open_frames
 from gpuseg.io import ReadError
+from gpuseg.labeller import LabelledFrame, Labeller
 from gpuseg.segmentation import Segmentation, SegmentationModel, segment_together
 from gpuseg.series_results import FrameSegmentation, SeriesSegmentation, label_type
 from gpuseg.series_writer import SeriesWriter, fingerprint
@@ -83,6 +84,7 @@ class SeriesIterator(Iterator[FrameSegmentation]):
     ) -> None:
         self.model, self.image_shape, self.label_shape = model, image_shape, label_shape
         self._frames, self._mask, self._device = frames, mask, device
+        self._labeller: Labeller | None = None
         self._index = -1
 
     def __next__(self) -> FrameSegmentation:
@@ -90,7 +92,7 @@ class SeriesIterator(Iterator[FrameSegmentation]):
         if image is None:
             return self._dead(why)
         try:
-            found = self.model.predict(image, mask=mask_at(self._mask, self._index), device=self._device)
+            found = self._labelled(image)
         except DeadImageError as error:
             return self._dead(str(error))
         return self._result(found)
@@ -127,8 +129,17 @@ class SeriesIterator(Iterator[FrameSegmentation]):
         self._index += 1
         return frame
 
-    def _result(self, found: Segmentation) -> FrameSegmentation:
-        n_patterns = found.n_patterns
+    def _labelled(self, image: Any) -> LabelledFrame | Segmentation:
+        """The labels of a frame; nobody asks for its descriptors."""
+        if self._mask is not None and np.ndim(self._mask) == 3:
+            return self.model.predict(image, mask=mask_at(self._mask, self._index), device=self._device)
+        if self._labeller is None:
+            where = resolve_device(self._device, image)
+            self._labeller = self.model.labeller(self.image_shape, self._mask, where)
+        return self._labeller.frame(image)
+
+    def _result(self, found: LabelledFrame | Segmentation) -> FrameSegmentation:
+        n_patterns = int(self.model.cluster_centers.shape[0])
         labels, certainty = to_numpy(found.labels), to_numpy(found.certainty)
         known = labels >= 0
         if not known.any():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,9 +17,19 @@ from gpuseg.clustering import KMeans, certainty, sizes, squared_distances
 from gpuseg.decomposition import PCA, project
 from gpuseg.descriptors import Descriptors
 from gpuseg.evidence import Evidence, find_n_patterns
-from gpuseg.misfit import typical_misfit
+from gpuseg.grid import Grid
+from gpuseg.misfit import misfit, typical_misfit
 
-__all__ = ["Stopwatch", "flat_usable", "joined", "learn", "project_points"]
+__all__ = [
+    "Stopwatch",
+    "flat_usable",
+    "joined",
+    "label_components",
+    "learn",
+    "mean_misfit",
+    "project_points",
+    "shown_labels",
+]
 
 log = logging.getLogger("gpuseg")
 
@@ -186,3 +197,90 @@ def project_points(descriptors: Descriptors, mean: Any, axes: Any) -> Any:
         found[:, begin : begin + points.shape[0]] = points.T
         begin += points.shape[0]
     return found.T
+
+
+def label_components(components: Any, centers: Any, grid: Grid) -> tuple[Any, Any]:
+    """The nearest centre of every grid point.
+
+    Parameters
+    ----------
+    components : (h * w, K) array
+    centers : (n, K) array
+    grid : Grid
+
+    Returns
+    -------
+    labels : (h, w) int32 array
+        -1 where a component is not finite.
+    certainty : (h, w) float32 array
+        0 there.
+    """
+    xp = namespace(components)
+    distances = squared_distances(components, centers)
+    points = xp.reshape(xp.astype(xp.argmin(distances, axis=0), xp.int32), grid.shape)
+    sure = xp.reshape(certainty(distances), grid.shape)
+    known = xp.reshape(xp.all(xp.isfinite(components), axis=1), grid.shape)
+    if not bool(xp.all(known)):
+        points = xp.where(known, points, -xp.ones_like(points))
+        sure = xp.where(known, sure, xp.zeros_like(sure))
+    return points, sure
+
+
+def shown_labels(grid: Grid, points: Any, sure: Any, valid: Any, upsampling: bool) -> tuple[Any, Any]:
+    """Labels and certainty of grid points as the user sees them.
+
+    Parameters
+    ----------
+    grid : Grid
+    points : (h, w) int32 array
+    sure : (h, w) float32 array
+    valid : (H, W) bool array or None
+        None if every pixel is.
+    upsampling : bool
+        Whether pixels get labels or grid points.
+
+    Returns
+    -------
+    labels : (H, W) or (h, w) int32 array
+        -1 where not valid.
+    certainty : (H, W) or (h, w) float32 array
+        0 there.
+    """
+    xp = namespace(points)
+    if upsampling:
+        labels, shown = grid.upsample(grid.nearest_known(points)), grid.upsample(sure)
+    else:
+        labels, shown = points, sure
+        valid = None if valid is None else grid.at_points(valid)
+    if valid is not None:
+        labels = xp.where(valid, labels, -xp.ones_like(labels))
+        shown = xp.where(valid, shown, xp.zeros_like(shown))
+    return labels, shown
+
+
+def mean_misfit(described: Any, components: Any, mean: Any, centers: Any) -> float:
+    """Mean squared distance of descriptors from their nearest pattern; see `gpuseg.misfit`.
+
+    Parameters
+    ----------
+    described : Descriptors or BandedDescriptors
+    components : (h * w, K) array
+        Of every grid point.
+    mean : (N,) array
+    centers : (n, K) array
+
+    Returns
+    -------
+    float
+        NaN where no grid point is known.
+    """
+    xp, grid, found = namespace(components), described.grid, []
+    for band in described.bands():
+        begin, end = (row * grid.shape[1] for row in grid.place_of(band.grid))
+        here = components[begin:end, :][flat_usable(band), :]
+        nearest = xp.min(squared_distances(here, centers), axis=0)
+        found.append((misfit(band.samples(), mean, here, nearest), here.shape[0]))
+    known = [(value, count) for value, count in found if not math.isnan(value)]
+    if not known:
+        return float("nan")
+    return sum(value * count for value, count in known) / sum(count for _, count in known)

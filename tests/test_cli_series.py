@@ -12,6 +12,7 @@ from PIL import Image as Pillow
 import gpuseg
 from gpuseg import synthetic
 from gpuseg.cli import main
+from gpuseg.labeller import Labeller
 from tests.test_cli import names, refused, said
 
 OPTIONS = ["--patch-radius", "8", "--window-radius", "8", "--max-num-points", "60", "--random-state", "0",
@@ -118,15 +119,15 @@ def test_a_result_is_not_overwritten(stack, capsys):
 
 
 def test_a_stopped_run_goes_on(stack, monkeypatch, capsys):
-    predict, calls = gpuseg.SegmentationModel.predict, []
+    label, calls = Labeller.frame, []
 
     def stops(self, *args, **options):
         calls.append(1)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return predict(self, *args, **options)
+        return label(self, *args, **options)
 
-    monkeypatch.setattr(gpuseg.SegmentationModel, "predict", stops)
+    monkeypatch.setattr(Labeller, "frame", stops)
     assert main(["series", "m.tif", "-q", *OPTIONS]) == 130
     assert "stopped" in refused(capsys)
     assert main(["series", "m.tif", "-v", *OPTIONS]) == 0

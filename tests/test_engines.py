@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import inspect
 import os
 import subprocess
@@ -207,6 +208,75 @@ def test_filling_of_scattered_scores(backend, shape, share):
     np.testing.assert_array_equal(backend.filled(case, scores), wanted)
 
 
+# --- patterns --------------------------------------------------------------------------------------------
+
+
+@parity.examples(60)
+@given(case=parity.cases(), n_axes=st.integers(1, 6), n_centers=st.integers(1, 5))
+def test_cpu_patterns_are_the_naive_ones(case, n_axes, n_centers):
+    parity.check_patterns(CPU, case, n_axes, n_centers)
+
+
+@parity.examples(40)
+@given(case=parity.cases(max_side=30), n_axes=st.integers(1, 6), n_centers=st.integers(1, 5))
+def test_emulated_patterns_are_the_naive_ones(emulated_cuda, case, n_axes, n_centers):
+    emulated_cuda()
+    parity.check_patterns(Backend(arrays.Device("cuda", 0)), case, n_axes, n_centers)
+
+
+SCORED = [name for name in CASES if parity.patterns_of(CASES[name], 1, 1)[0].scores_something]
+
+
+@pytest.mark.parametrize("name", SCORED)
+def test_patterns_of_corner_cases_on_the_cpu(name):
+    parity.check_patterns(CPU, CASES[name])
+
+
+@pytest.mark.parametrize("name", SCORED)
+def test_patterns_of_corner_cases_in_the_emulator(emulated, name):
+    parity.check_patterns(emulated, CASES[name])
+
+
+@pytest.mark.parametrize("tile", [(8, 3), (4, 8), (1, 8)])
+@pytest.mark.parametrize("tiles", [1, 10**6])
+@pytest.mark.parametrize(
+    "name", ["several tiles of a GPU", "half plane", "shifts without opposites", "window"]
+)
+def test_patterns_whatever_the_tiles(monkeypatch, emulated, name, tile, tiles):
+    """Other tiles, and pairs shared out over blocks or not."""
+    monkeypatch.setattr(cuda, "PREDICT_TILES", (tile,))
+    monkeypatch.setattr("gpuseg.engines._cuda_predict.ENOUGH_TILES", tiles)
+    parity.check_patterns(emulated, CASES[name])
+
+
+def test_patterns_of_a_small_contrast_on_a_high_level(backend):
+    parity.check_patterns(backend, parity.level_30000_contrast_20())
+
+
+def test_patterns_of_the_dark_are_not_spoilt_by_the_bright(backend):
+    parity.check_patterns(backend, parity.dark_beside("region")[0])
+
+
+def test_the_order_of_threads_changes_no_bit_of_the_patterns(emulated_cuda):
+    plan, _, _ = parity.patterns_of(CASES["scattered nan"], 3, 3)
+    found = set()
+    for order in ORDERS.values():
+        emulated_cuda(order=order)
+        on = Backend(arrays.Device("cuda", 0))
+        points = cuda.label_points(on.prepared(CASES["scattered nan"])[0], plan)
+        found.add(b"".join(arrays.to_numpy(each).tobytes() for each in vars(points).values()))
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("radius", [(60, 60), (3, 700)])
+def test_tiles_that_do_not_fit_are_not_promised(emulated_cuda, radius):
+    emulated_cuda()
+    plan, _, _ = parity.patterns_of(CASES["window"], 1, 1)
+    assert cuda.can_label(plan)
+    wide = dataclasses.replace(plan, patch_radius=radius, shifts=plan.shifts * 9)
+    assert not cuda.can_label(wide)
+
+
 # --- normalisation ---------------------------------------------------------------------------------------
 
 
@@ -351,7 +421,8 @@ def test_kernels_that_each_method_launches(emulated_cuda, method):
         "fft": {"fft_gather", "fft_finish"},
         "box": {"patch_statistics", "box_scores"},
     }
-    assert set(cupy.launches) == wanted[method]
+    normalising = {"normalise_moments", "normalise_squares", "normalise_pixels"}
+    assert set(cupy.launches) == wanted[method] | normalising
 
 
 # --- under the sanitizers --------------------------------------------------------------------------------
@@ -367,10 +438,15 @@ def test_the_kernels_pass_the_sanitizers():
         "patch as large as the image",
     ]
     ids = [f"[forward-{name}-{method}]" for name in names for method in METHODS]
+    patterns = ["half plane", "several tiles of a GPU", "shifts beyond the image", "window, valid border"]
     fill = [f"[shuffled-{name}]" for name in ("scattered nan", "one row")]
     run_tests_sanitized(
         *(f"tests/test_engines.py::test_corner_cases_in_the_emulator{i}" for i in ids),
         *(f"tests/test_engines.py::test_filling_of_corner_cases_in_the_emulator{i}" for i in fill),
+        *(
+            f"tests/test_engines.py::test_patterns_of_corner_cases_in_the_emulator[shuffled-{name}]"
+            for name in patterns
+        ),
         *(
             f"tests/test_engines.py::test_blocks_that_take_several_shifts[reverse-{name}]"
             for name in names[:2]

@@ -19,6 +19,7 @@ from gpuseg import arrays
 from gpuseg.constants import FLAT_VARIANCE
 from gpuseg.grid import Grid
 from gpuseg.polar import SPLINE_ROWS, PolarPlan
+from gpuseg.prediction import PatternPlan, PointLabels
 
 BLOCK = 256
 """Threads of every block; BLOCK in kernels/common.cuh."""
@@ -28,6 +29,9 @@ TILE = (4, 32)
 
 SHARED_BYTES = 48 << 10
 """Shared memory that a block may have on every GPU."""
+
+PREDICT_TILES = ((8, 16), (4, 8), (1, 8))
+"""Grid points of a tile of the fused prediction (rows, columns): the first that shared memory can hold."""
 
 POLAR_TILE = {"float32": (8, 32), "float64": (4, 32)}
 """Pixels of a tile of polar patches (rows, columns), by the type of its sums; Tile in kernels/polar.cu."""
@@ -79,6 +83,8 @@ def variants() -> dict[str, list[tuple[str, ...]]]:
         "missing": [OPTIONS],
         "polar": [OPTIONS],
         "pooling": [OPTIONS],
+        "normalise": [OPTIONS],
+        "predict": [(*OPTIONS, f"-DTILE_ROWS={rows}") for rows, _ in PREDICT_TILES],
     }
 
 
@@ -98,7 +104,10 @@ def _launch(
     device = arrays.cupy_module().cuda.Device().id
     plain = {int: np.int32, float: np.float32}
     converted = tuple(plain[type(arg)](arg) if type(arg) in plain else arg for arg in args)
-    _module(name, options, device).get_function(function)(grid, (BLOCK,), converted, shared_mem=shared)
+    kernel = _module(name, options, device).get_function(function)
+    if shared > SHARED_BYTES:
+        kernel.max_dynamic_shared_size_bytes = shared
+    kernel(grid, (BLOCK,), converted, shared_mem=shared)
 
 
 def one_blas_thread() -> AbstractContextManager[Any]:
@@ -158,17 +167,39 @@ def normalise(image: Any, valid: Any) -> Any:
     (H, W) float32, or zeros if the image is constant
     """
     cp = arrays.cupy_module()
-    centred = image.astype(cp.float64)
-    weight = cp.ones(image.shape, cp.float64) if valid is None else valid.astype(cp.float64)
-    count = weight.sum()
-    # the level first, so that the mean of large numbers loses nothing of a small contrast
-    level = centred.ravel()[cp.argmax(weight)]
-    centred = cp.where(weight > 0, centred - level, 0.0)
-    centred = (centred - centred.sum() / count) * weight
-    largest = cp.abs(centred).max()
-    centred = centred / cp.where(largest > 0, largest, 1.0)
-    std = cp.sqrt((centred * centred).sum() / count)
-    return (centred / cp.where(std > 0, std, 1.0)).astype(cp.float32)
+    counts = cp.ones(image.shape, bool) if valid is None else cp.ascontiguousarray(valid)
+    reference = cp.argmax(counts).reshape(1)
+    pixels = cp.empty(image.shape, cp.float32)
+    work = cp.empty(6 * BLOCK + 2, cp.float64)
+    image = cp.ascontiguousarray(image.astype(cp.float64))
+    normalise_into(pixels, image, counts, reference, 0.0, work)
+    return pixels
+
+
+def normalise_into(pixels: Any, image: Any, valid: Any, reference: Any, hole: float, work: Any) -> None:
+    """`normalise` without memory of its own, so that a graph can hold it.
+
+    Parameters
+    ----------
+    pixels : (H, W) float32
+        Is filled.
+    image : (H, W) float64
+    valid : (H, W) bool
+        Pixels that are finite in addition count.
+    reference : (1,) int64
+        Number of a valid pixel.
+    hole : float
+        What other pixels become.
+    work : (6 * BLOCK + 2,) float64
+        Ends with how many valid pixels are not finite, and the largest distance of a pixel from the mean, 0
+        of a constant image.
+    """
+    blocks = min(_blocks(image.size), BLOCK)
+    moments, squares, state = work[: 5 * BLOCK], work[5 * BLOCK : 6 * BLOCK], work[6 * BLOCK :]
+    of_image = image, valid, reference, int(image.size), moments
+    _launch("normalise", "normalise_moments", OPTIONS, (blocks,), *of_image)
+    _launch("normalise", "normalise_squares", OPTIONS, (blocks,), *of_image, squares)
+    _launch("normalise", "normalise_pixels", OPTIONS, (blocks,), *of_image, squares, hole, pixels, state)
 
 
 def leading_eigenvectors(matrix: Any, count: int) -> tuple[Any, Any]:
@@ -255,6 +286,72 @@ def fill_missing(
     wanted = cp.ascontiguousarray(wanted)
     _launch("missing", "fill_from_nearest", OPTIONS, blocks, paired, wanted, rows, cols, filled)
     return filled
+
+
+def label_points(pixels: Any, plan: PatternPlan, with_misfit: bool = True) -> PointLabels:
+    """The pattern of every grid point of an image.
+
+    Parameters
+    ----------
+    pixels : (H, W) float32
+        From `normalise`.
+    plan : PatternPlan
+    with_misfit : bool
+        Whether the misfit is wanted; here it comes at no cost.
+
+    Returns
+    -------
+    PointLabels
+    """
+    from gpuseg.engines._cuda_predict import PointLabeller
+
+    cp = arrays.cupy_module()
+    if plan.valid is not None:
+        pixels = cp.where(cp.asarray(plan.valid), pixels, cp.float32(np.nan))
+    labeller = PointLabeller(plan)
+    labeller(cp.ascontiguousarray(pixels))
+    return labeller.found
+
+
+def can_label(plan: PatternPlan) -> bool:
+    """Whether `label_points` can work as planned on the current GPU.
+
+    Parameters
+    ----------
+    plan : PatternPlan
+
+    Returns
+    -------
+    bool
+        False where a tile with its shifts does not fit into shared memory, or too much is missing.
+    """
+    from gpuseg.engines._cuda_predict import can_label
+
+    return can_label(plan)
+
+
+def frame_path(plan: PatternPlan, upsampling: bool) -> Any:
+    """The way of frames of one shape to their labels, planned once.
+
+    Parameters
+    ----------
+    plan : PatternPlan
+    upsampling : bool
+        Whether pixels get labels or grid points.
+
+    Returns
+    -------
+    object
+        With ``submit(frame)``, which starts the work on a frame, and ``result()``, which waits for it and
+        gives `gpuseg.prediction.FrameLabels`.
+    """
+    from gpuseg.engines._cuda_predict import FramePath
+
+    return FramePath(plan, upsampling)
+
+
+FRAMES_AT_A_TIME = 2
+"""Of a series: one is copied to or from the GPU while the other is worked on."""
 
 
 def polar_scores(pixels: Any, valid: Any, plan: PolarPlan, rows: tuple[int, int] | None = None) -> Any:

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from .streams import current_stream
+
 CUDA_DLPACK_DEVICE = (2, 0)
 HOST_ONLY = {
     "ctypes",
@@ -97,17 +99,21 @@ class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
         self, stream: Any = None, order: str = "C", out: np.ndarray | None = None, blocking: bool = True
     ) -> np.ndarray:
         """A copy on the host."""
-        _count_read()
+        stream = stream or current_stream()
         if out is None:
-            return np.array(self.host, order=order)
-        out[...] = self.host
+            out, blocking = np.empty(self.host.shape, self.host.dtype, order if order in "CF" else "C"), True
+        target = out
+        stream.put(lambda: np.copyto(target, self.host))
+        if blocking:
+            DeviceArray.host_reads += 1
+            stream.synchronize()
         return out
 
     def set(self, array: np.ndarray, stream: Any = None) -> None:
         """Fill from an array on the host, of the same shape and dtype."""
         if array.shape != self.shape or array.dtype != self.dtype:
             raise ValueError(f"{array.dtype} {array.shape} was given, {self.dtype} {self.shape} is needed")
-        self.host[...] = array
+        (stream or current_stream()).put(lambda: np.copyto(self.host, array))
 
     def __len__(self) -> int:
         return len(self.host)
@@ -123,6 +129,7 @@ class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
         return DeviceArray(found)
 
     def __setitem__(self, key: Any, value: Any) -> None:
+        current_stream().synchronize()
         self.host[to_host(key)] = to_host(value)
 
     # numbers for the host
@@ -154,6 +161,7 @@ class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
 
 
 def _count_read() -> None:
+    current_stream().synchronize()
     DeviceArray.host_reads += 1
 
 
@@ -204,6 +212,8 @@ def on_device(function: Callable[..., Any]) -> Callable[..., Any]:
     """A NumPy function that takes and gives device arrays, and no others."""
 
     def run(*arguments: Any, **keywords: Any) -> Any:
+        current_stream().refuse(f"{run.__name__}, which takes new memory,")
+        current_stream().finish()  # what it reads may be on its way
         known: dict[int, DeviceArray] = {}
         return to_device(function(*to_host(arguments, known), **to_host(keywords, known)), known)
 

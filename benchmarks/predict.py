@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 import gpuseg
@@ -39,7 +37,7 @@ class Predict:
         learnt = gpuseg.segment(first, 2, device=device, **choice)
         self.model = learnt.select(case.n_operations) if case.n_operations else learnt.model
         self.device, self.way = device, way
-        self.label = labelling(self.model, first.shape, device, planned=way != "predict")
+        self.label = self.model.labeller(first.shape, device=device)
         scenes = [bicrystal(size, dose=3.0, seed=1 + k) for k in range(N_FRAMES)]
         self.frames = [on_device(image) if resident else image for image, _ in scenes]
         self.grains = [grains for _, grains in scenes]
@@ -51,8 +49,12 @@ class Predict:
         return {"per frame": spent / N_FRAMES}
 
     def _labelled(self) -> list[np.ndarray]:
-        labels = self.label.stream(self.frames) if self.way == "stream" else map(self.label, self.frames)
-        found = list(labels)
+        if self.way == "stream":
+            found = list(self.label.stream(self.frames))
+        elif self.way == "labeller":
+            found = [self.label(frame) for frame in self.frames]
+        else:
+            found = [self.model.predict(frame, device=self.device).labels for frame in self.frames]
         wait(found[-1])
         return found
 
@@ -67,18 +69,9 @@ class Predict:
         return {"adjusted Rand index": least, SAME: float(min(same))}
 
 
-def labelling(model: Any, shape: tuple[int, int], device: str, planned: bool = True) -> Any:
-    """What labels frames of the same shape: a labeller, where models have one, or ``model.predict``."""
-    if planned and hasattr(model, "labeller"):
-        return model.labeller(shape, device=device)
-    return lambda frame: model.predict(frame, device=device).labels
-
-
 def contenders(case: Case, device: str, size: int) -> tuple[list[Contender | Absent], None]:
     """gpuseg by each of its ways, on a GPU also with frames that are there already; there is no baseline."""
     ways = {"": "stream", " one by one": "labeller", " predict": "predict"}
-    if not hasattr(gpuseg.SegmentationModel, "labeller"):
-        ways = {"": "predict"}
     people: dict[str, Predict] = {}
     for name, way in ways.items():
         if device == "cpu":

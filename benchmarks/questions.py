@@ -176,12 +176,11 @@ def _moves(bench: Bench) -> Iterator[Trial]:
     model = fit().model
     yield Trial("2, from image to labels", "fit", lambda: fit().labels)
     yield Trial("2, from image to labels", "predict", lambda: model.predict(there).labels)
-    if hasattr(model, "labeller"):
-        yield Trial("2, from image to labels", "labeller", _labelled(model, there))
-        for constant in ("PREDICT_TILES", "ENOUGH_TILES"):
-            for value in SWEEPS.get(constant, ()) if _home(constant) else ():
-                run = _labelled(model, there)
-                yield Trial(f"12, {constant}", f"{constant} = {value}", run, (constant, value))
+    yield Trial("2, from image to labels", "labeller", _labelled(model, there))
+    for constant in ("PREDICT_TILES", "ENOUGH_TILES"):
+        for value in SWEEPS.get(constant, ()) if _home(constant) else ():
+            run = _labelled(model, there)
+            yield Trial(f"12, {constant}", f"{constant} = {value}", run, (constant, value))
 
 
 def _labelled(model: Any, image: Any) -> Callable[[], Any]:

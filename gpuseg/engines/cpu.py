@@ -166,8 +166,14 @@ def each(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
         return list(_workers(n_threads()).map(function, items))
 
 
+EIGENPROBLEMS_ON_HOST = 0
+"""Up to so many features: they are on the host already."""
+
 SAMPLES_AT_A_TIME = 1 << 12
 """Rows of a table of samples that one thread works on at a time."""
+
+SAMPLES_OF_A_PRODUCT = SAMPLES_AT_A_TIME
+"""Rows of a table of samples that one thread multiplies by a few axes at a time."""
 
 SPANS, SAMPLES_OF_A_SPAN = 16, 1 << 11
 """At most so many parts of a table of samples are summed up beside each other, each of about so many or more:
@@ -315,6 +321,36 @@ def leading_eigenvectors(matrix: Any, count: int) -> tuple[Any, Any]:
             found = eigh(to_numpy(matrix), subset_by_index=(n - count, n - 1), check_finite=False)
         values, vectors = map(xp.asarray, found)
     return xp.flip(values, axis=0)[:count], xp.flip(vectors, axis=1)[:, :count]
+
+
+def lloyd(samples: np.ndarray, starts: np.ndarray, max_iter: int, threshold: Any) -> tuple[Any, float, int]:
+    """Lloyd's iteration from several starts, each on a core; its twin is `gpuseg.clustering.lloyd`.
+
+    Parameters
+    ----------
+    samples : (S, K) float32 array
+    starts : (m, n, K) float32 array
+        Centres to start from.
+    max_iter : int
+    threshold : (1,) float64 array
+        Sum of squared moves of the centres below which the iteration ends.
+
+    Returns
+    -------
+    centers : (n, K) float32 array
+        Of the start of least inertia, of equal ones the first.
+    inertia : float
+    n_iter : int
+    """
+    columns, centers = np.ascontiguousarray(samples.T), starts.copy()
+    found, bound = np.empty((len(starts), 2)), float(threshold[0])
+    _share_out(
+        _kernels("kmeans").lloyd,
+        range(len(starts)),
+        lambda k: (columns, centers[k], max_iter, bound, found[k]),
+    )
+    best = int(found[:, 0].argmin())
+    return centers[best], float(found[best, 0]), int(found[best, 1])
 
 
 def translation_scores(

@@ -18,6 +18,7 @@ import numpy as np
 import gpuseg
 from gpuseg import arrays
 from gpuseg.clustering import KMeans
+from gpuseg.decomposition import PCA
 from gpuseg.engines import engine_for
 
 from .contenders import wait
@@ -26,6 +27,8 @@ from .timing import in_ms, interleave_points, seconds
 
 N_SAMPLES = 42025
 """Grid points of 1024x1024 at stride 5."""
+FEATURES = (81, 289, 441, 841, 1681)
+"""Sizes of the eigenproblems; as many samples and one, so that little else takes time."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ SWEEPS: dict[str, tuple[Any, ...]] = {
     "ENOUGH_BLOCKS": (512, 1024, 2048, 4096, 8192, 16384),
     "SCRATCH_BYTES": tuple(n << 20 for n in (8, 16, 32, 64, 128, 256)),
     "ITERATIONS_AT_A_TIME": (1, 2, 5, 10, 50, 300),
+    "EIGENPROBLEMS_ON_HOST": (0, 1 << 20),
     "PREDICT_TILES": (((8, 16),), ((4, 8),), ((1, 8),)),
     "ENOUGH_TILES": (128, 256, 512, 1024, 2048),
 }
@@ -162,6 +166,13 @@ def _learning(bench: Bench) -> Iterator[Trial]:
         return KMeans(4, random_state=0).fit(samples).labels_
 
     yield from _sweep("10, k-means between looks at convergence", "ITERATIONS_AT_A_TIME", cluster)
+    for n in FEATURES:
+        table = arrays.move(np.random.default_rng(0).normal(size=(n + 1, n)).astype(np.float32), bench.where)
+
+        def decompose(table: Any = table) -> Any:
+            return PCA(5).fit(table).explained_variance_
+
+        yield from _sweep(f"10, PCA of {n} features", "EIGENPROBLEMS_ON_HOST", decompose)
 
 
 def _moves(bench: Bench) -> Iterator[Trial]:

@@ -477,9 +477,15 @@ def test_all_steps_are_commands_that_are_understood(tmp_path, monkeypatch):
 
 def test_what_a_gpu_is_asked_runs_in_the_emulator(emulated_cuda, monkeypatch):
     emulated_cuda()
-    few = {"TILE": ((4, 32), (2, 32)), "ENOUGH_BLOCKS": (1, 64), "ITERATIONS_AT_A_TIME": (1, 5)}
+    few = {
+        "TILE": ((4, 32), (2, 32)),
+        "ENOUGH_BLOCKS": (1, 64),
+        "ITERATIONS_AT_A_TIME": (1, 5),
+        "EIGENPROBLEMS_ON_HOST": (0, 99),
+    }
     monkeypatch.setattr(questions, "SWEEPS", {"SCRATCH_BYTES": (1, 1 << 20), **few})
     monkeypatch.setattr(questions, "N_SAMPLES", 200)
+    monkeypatch.setattr(questions, "FEATURES", (9,))
     before = constants_of_launchers()
     bench = questions.Bench(24, 2, arrays.resolve_device("cuda"))
     rows = list(questions.measure(bench, 1))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import importlib.util
 import logging
 import os
 import sys
@@ -19,10 +20,13 @@ from typing import Any
 
 import numpy as np
 
+from gpuseg import constants
+
 __all__ = [
     "Device",
     "DeviceError",
     "cuda_devices",
+    "cuml_serves",
     "free_memory",
     "gpu_status",
     "home_of",
@@ -295,6 +299,23 @@ def home_of(array: Any) -> Device:
 def _is_cupy(array: Any) -> bool:
     # an array of a library that nobody imported cannot exist
     return "cupy" in sys.modules and isinstance(array, cupy_module().ndarray)
+
+
+def cuml_serves(estimator: str, array: Any) -> bool:
+    """Whether cuML does a piece of work: see `gpuseg.constants.CUML_SERVES`.
+
+    Parameters
+    ----------
+    estimator : {"PCA", "KMeans"}
+    array : array
+        What it would work on.
+
+    Returns
+    -------
+    bool
+    """
+    wanted = estimator in constants.CUML_SERVES and home_of(array).kind == "cuda"
+    return wanted and importlib.util.find_spec("cuml") is not None
 
 
 def ingest(array: Any) -> Any:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 import numpy as np
 
-from gpuseg.arrays import home_of, namespace, to_numpy
+from gpuseg.arrays import cuml_serves, home_of, namespace, to_numpy
 from gpuseg.engines import cuda, engine_for
 
 __all__ = ["KMeans", "assign", "certainty", "check_random_state", "squared_distances"]
@@ -18,7 +17,7 @@ class KMeans:
 
     Minimises ``inertia = sum_i min_k |x_i - c_k|^2``. One implementation serves NumPy and CuPy, and draws its
     seeds on the host, so that both devices walk the same way to the same centres; on a GPU that has cuML,
-    cuML does it.
+    cuML may do it (`gpuseg.constants.CUML_SERVES`).
 
     Parameters
     ----------
@@ -72,8 +71,8 @@ class KMeans:
                 f"`n_clusters` is {self.n_clusters}; "
                 f"at most the number of samples, {samples.shape[0]}, is needed"
             )
-        cuml = home_of(samples).kind == "cuda" and importlib.util.find_spec("cuml") is not None
-        centers, self.inertia_, self.n_iter_ = (_fit_cuml if cuml else _fit_lloyd)(self, samples)
+        fit = _fit_cuml if cuml_serves("KMeans", samples) else _fit_lloyd
+        centers, self.inertia_, self.n_iter_ = fit(self, samples)
         xp = namespace(samples)
         self.cluster_centers_ = xp.astype(centers, xp.float32)
         self.labels_ = assign(samples, self.cluster_centers_)

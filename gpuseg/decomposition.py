@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import itertools
 import operator
 from collections.abc import Callable, Iterable
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gpuseg.arrays import Device, home_of, move, namespace, to_numpy, to_numpy_together
+from gpuseg.arrays import Device, cuml_serves, home_of, move, namespace, to_numpy, to_numpy_together
 from gpuseg.engines import engine_for
 
 __all__ = ["PCA", "check_n_components"]
@@ -180,12 +179,11 @@ def _in_parts(samples: Any, function: Callable[[Any], Any]) -> list[Any]:
 
 
 def _solver(samples: Any) -> Callable[..., tuple[Any, Any, Any, Any]]:
-    """cuML on a GPU where it is installed; else by shape, the covariance matrix or scikit-learn."""
+    """cuML where it serves; else by device and shape, the covariance matrix or scikit-learn."""
     n_samples, n_features = samples.shape
-    on_gpu = home_of(samples).kind == "cuda"
-    if on_gpu and importlib.util.find_spec("cuml") is not None:
+    if cuml_serves("PCA", samples):
         return _fit_cuml
-    if on_gpu or n_features <= FEW_FEATURES or n_samples == 1:
+    if home_of(samples).kind == "cuda" or n_features <= FEW_FEATURES or n_samples == 1:
         return _fit_covariance
     return _fit_sklearn
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpuseg import constants
 from gpuseg.clustering import (
     KMeans,
     assign,
@@ -17,7 +18,7 @@ from gpuseg.clustering import (
     squared_distances,
 )
 from gpuseg.engines import cuda
-from tests import naive, parity
+from tests import cuml_stand_in, naive, parity
 from tests.strategies import feature_tables
 
 CENTERS = np.array([[0.0, 0.0], [10.0, 1.0], [-4.0, 8.0]])
@@ -289,31 +290,14 @@ def test_members_are_counted_where_they_are(emulated_cuda):
     assert there.get().tolist() == [1, 0, 3, 0, 1, 0]
 
 
-def test_cuml_is_used_where_it_is_installed(emulated_cuda, monkeypatch):
-    """With a stand-in that has cuML's names and keyword-only arguments."""
-    import importlib.machinery
-    import sys
-    from types import ModuleType
-
-    cupy = emulated_cuda()
-    seen = {}
-
-    class CumlKMeans:
-        def __init__(self, *, n_clusters, n_init, max_iter, tol, random_state, output_type, **others):
-            seen.update(others, random_state=random_state, output_type=output_type)
-            self.n_clusters = n_clusters
-
-        def fit(self, x):
-            start = seed_centers(x, self.n_clusters, np.random.RandomState(seen["random_state"]))
-            self.cluster_centers_, self.inertia_, self.n_iter_ = lloyd(x, start, 100, 0.0)
-            return self
-
-    cuml = ModuleType("cuml")
-    cuml.KMeans, cuml.__spec__ = CumlKMeans, importlib.machinery.ModuleSpec("cuml", None)
-    monkeypatch.setitem(sys.modules, "cuml", cuml)
+def test_cuml_is_used_where_it_is_installed_and_serves(emulated_cuda, monkeypatch):
+    cupy, fitted = emulated_cuda(), cuml_stand_in.install(monkeypatch)
     samples, _ = blobs()
     kmeans = KMeans(3, random_state=0).fit(cupy.asarray(samples))
-    assert seen["output_type"] == "cupy"
-    assert isinstance(seen["random_state"], int)
+    assert fitted == ["KMeans"]
     assert isinstance(kmeans.labels_, cupy.ndarray)
     np.testing.assert_allclose(matched(kmeans.cluster_centers_.get(), CENTERS), CENTERS, atol=0.5)
+    KMeans(3, random_state=0).fit(samples)
+    monkeypatch.setattr(constants, "CUML_SERVES", frozenset({"PCA"}))
+    KMeans(3, random_state=0).fit(cupy.asarray(samples))
+    assert fitted == ["KMeans"]

@@ -532,7 +532,7 @@ def _direct(pixels: Any, masked: bool, grid: Grid, shifts: np.ndarray, radius: t
     cp = arrays.cupy_module()
     scores = cp.empty((len(shifts), *grid.shape), cp.float32)
     _launch(
-        "translation", "direct_scores", (*OPTIONS, *_tile_options(TILES[1])), (grid.shape[1], grid.shape[0]),
+        "translation", "direct_scores", (*OPTIONS, *_tile_options(TILES[0])), (grid.shape[1], grid.shape[0]),
         pixels, *pixels.shape, *grid.first, grid.stride, *grid.shape, *radius,
         cp.asarray(shifts, dtype=cp.int32), len(shifts), FLAT_VARIANCE, scores,
     )  # fmt: skip
@@ -597,7 +597,7 @@ def _fft(pixels: Any, masked: bool, grid: Grid, shifts: np.ndarray, radius: tupl
     from scipy.fft import next_fast_len
 
     cp = arrays.cupy_module()
-    options = (*OPTIONS, *_tile_options(TILES[1]))
+    options = (*OPTIONS, *_tile_options(TILES[0]))
     reach = tuple(int(r) for r in np.abs(shifts).max(axis=0))
     transform = tuple(next_fast_len(2 * (radius[a] + reach[a]) + 1, real=True) for a in (0, 1))
     points = np.stack(np.meshgrid(grid.rows, grid.cols, indexing="ij"), -1).reshape(-1, 2)

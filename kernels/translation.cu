@@ -138,7 +138,12 @@ __device__ void for_windows(int step, int length, const Work& work) {
   work(Windows<MOST>());
 }
 
-// The shifts of which all pixels are valid.
+// Single precision does as long as the mean squares of both patches about the level of the tile are no more than so many
+// times their variances, multiplied; else the small contrast is lost in the sums.
+constexpr float CANCELLED = 16.0f;
+
+// The shifts of which all pixels are valid. careful (n_shifts, tiles down, tiles across) bool becomes whether
+// masked_box_scores is to do one again, in double; not written for those that it does anyway.
 // mean, scale (stat_rows, stat_cols) float from patch_statistics, their position (0, 0) being the grid's first
 // point less reach; shifts (n_shifts, 2) int; out (n_shifts, rows, cols) float.
 // Launch: grid (ceil(cols / TILE_COLS), ceil(rows / TILE_ROWS), number of parts of the shifts), block BLOCK,
@@ -147,7 +152,7 @@ __device__ void for_windows(int step, int length, const Work& work) {
 extern "C" __global__ void __launch_bounds__(BLOCK, 3) box_scores(
     const float* pixels, int height, int width, int first_row, int first_col, int stride, int rows, int cols,
     int radius_row, int radius_col, int reach_row, int reach_col, int step_row, int step_col, const float* mean,
-    const float* scale, int stat_cols, const int* shifts, int n_shifts, int masked, float* out) {
+    const float* scale, int stat_cols, const int* shifts, int n_shifts, int masked, bool* careful, float* out) {
   SHARED_MEMORY(float, column_sums);
   const Image image{pixels, height, width};
   const Patch patch{radius_row, radius_col};
@@ -194,6 +199,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 3) box_scores(
       }
     });
     __syncthreads();
+    bool redo = false;
     for (int item = threadIdx.x; item < TILE_ROWS * TILE_COLS; item += BLOCK) {
       const int i = item / TILE_COLS, j = item % TILE_COLS;
       if (i >= tile.rows || j >= tile.cols) continue;
@@ -201,14 +207,20 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 3) box_scores(
       const size_t here = (size_t)(y / step_row) * stat_cols + x / step_col;
       const size_t there = (size_t)((y + d) / step_row) * stat_cols + (x + e) / step_col;
       const float norm = scale[here] * scale[there];
-      float r = (float)(sums[item] - (double)patch.size() * (mean[here] - level) * (mean[there] - level)) * norm;
+      const float a = mean[here] - level, b = mean[there] - level;
+      const float spread = patch.size() * scale[here] * scale[here], other = patch.size() * scale[there] * scale[there];
+      redo |= (1.0f + a * a * spread) * (1.0f + b * b * other) > CANCELLED;
+      float r = (float)(sums[item] - (double)patch.size() * a * b) * norm;
       r = d == 0 && e == 0 ? (norm > 0.0f ? 1.0f : 0.0f) : fminf(1.0f, fmaxf(-1.0f, r));
       out[((size_t)k * rows + tile.i0 + i) * cols + tile.j0 + j] = r;
     }
+    redo = __syncthreads_or(redo);
+    if (threadIdx.x == 0) careful[((size_t)k * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x] = redo;
   }
 }
 
-// The other shifts: all six sums over the pixels that are valid on both sides, MASKED_ROWS rows of a tile at a time.
+// The other shifts, and those that need care: all six sums over the pixels that are valid on both sides, MASKED_ROWS
+// rows of a tile at a time.
 // Launch: as box_scores, with 6 * MASKED_ROWS * span doubles of shared memory, span = (TILE_COLS - 1) * stride + patch
 // columns. Fewer blocks per multiprocessor are asked for, so that the compiler spills no register.
 constexpr int MASKED_ROWS = TILE_ROWS < 4 ? TILE_ROWS : 4;
@@ -216,20 +228,22 @@ constexpr int MASKED_ROWS = TILE_ROWS < 4 ? TILE_ROWS : 4;
 extern "C" __global__ void __launch_bounds__(BLOCK, 2) masked_box_scores(
     const float* pixels, int height, int width, int first_row, int first_col, int stride, int rows, int cols,
     int radius_row, int radius_col, int reach_row, int reach_col, const int* shifts, int n_shifts, int masked,
-    float flat, float* out) {
+    const bool* careful, float flat, float* out) {
   SHARED_MEMORY(double, columns);
   const Image image{pixels, height, width};
   const Patch patch{radius_row, radius_col};
   const Tile tile({first_row, first_col, stride, rows, cols}, patch);
-  const int span = tile.span, wide = 2 * reach_col + span, deep = 2 * reach_row + tile.depth;
-  if (!masked && image.holds(tile.row - reach_row, tile.col - reach_col, deep, wide)) return;  // as most tiles are
+  const int span = tile.span;
   const bool complete = tile.complete(image, masked, reach_row, reach_col);
-  bool every;
-  const float level = level_of(image, tile.row, tile.col, tile.depth, span, every);
+  bool known = false;
+  float level = 0.0f;
 
   for (int k = blockIdx.z; k < n_shifts; k += gridDim.z) {
     const int d = shifts[2 * k], e = shifts[2 * k + 1];
-    if (tile.whole(image, complete, d, e)) continue;
+    const bool done = tile.whole(image, complete, d, e);
+    if (done && !careful[((size_t)k * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x]) continue;
+    if (!known) level = level_of(image, tile.row, tile.col, tile.depth, span, known);
+    known = true;  // most tiles never ask
     for (int first = 0; first < tile.rows; first += MASKED_ROWS) {
       const int n_rows = min(MASKED_ROWS, tile.rows - first), n = n_rows * span;
       __syncthreads();  // the columns of the last rows have been read

@@ -102,6 +102,17 @@ def test_a_faint_half_beside_another_level(backend, method, contrast):
     parity.check_faint_half(backend, method, contrast, 2e-6 + 5e-8 / contrast)
 
 
+@pytest.mark.parametrize("contrast", [1.0, 0.1, 1e-2])
+def test_a_faint_half_of_a_dense_grid(emulated_cuda, contrast):
+    """Whole tiles in single precision, those with patches far from their level once more in double."""
+    emulated_cuda()
+    image = np.random.default_rng(17).normal(size=(45, 140))
+    image[:, :70] = contrast * image[:, :70] - 3
+    case = parity.case(image, (8, 8), [(0, 0), (3, 5), (-3, -5), (0, -7)], stride=1)
+    got = Backend(arrays.Device("cuda", 0)).scores(case, "box")
+    assert_scores_close(got, parity.naive_scores(case)[0], TOLERANCE["score", "float32"] + 5e-8 / contrast)
+
+
 def test_the_dark_cases_test_something():
     made, dark = parity.dark_beside("hot pixel")
     _, cols = made.positions

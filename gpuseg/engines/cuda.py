@@ -561,15 +561,16 @@ def _box(pixels: Any, masked: bool, grid: Grid, shifts: np.ndarray, radius: tupl
     tiles = -(-grid.shape[1] // tile[1]), -(-grid.shape[0] // tile[0])
     parts = min(len(shifts), max(1, ENOUGH_BLOCKS // (tiles[0] * tiles[1])), 65535)
     where = *pixels.shape, *grid.first, grid.stride, *grid.shape, *radius, *reach
+    careful = cp.empty((len(shifts), tiles[1], tiles[0]), bool)
     shifts = cp.asarray(shifts, dtype=cp.int32)
     _launch(
         "translation", "box_scores", options, (*tiles, parts),
-        pixels, *where, *step, mean, scale, known[1], shifts, len(shifts), int(masked), scores,
+        pixels, *where, *step, mean, scale, known[1], shifts, len(shifts), int(masked), careful, scores,
         shared=_shared_of_sums(tile, grid.stride, size),
     )  # fmt: skip
     _launch(
         "translation", "masked_box_scores", options, (*tiles, parts),
-        pixels, *where, shifts, len(shifts), int(masked), FLAT_VARIANCE, scores,
+        pixels, *where, shifts, len(shifts), int(masked), careful, FLAT_VARIANCE, scores,
         shared=_shared_of_masked_sums(tile, grid.stride, size),
     )  # fmt: skip
     return scores

@@ -63,6 +63,8 @@ class Labeller:
     mask : (H, W) array_like of bool, optional
         True where a pixel may be used, of all frames.
     device : {"auto", "cpu", "cuda", "cuda:i"}
+    max_memory : int or str, optional
+        As in `gpuseg.segment`, of a frame.
 
     Raises
     ------
@@ -90,10 +92,16 @@ class Labeller:
     """
 
     def __init__(
-        self, model: Any, image_shape: tuple[int, int], mask: Any = None, device: Any = "auto"
+        self,
+        model: Any,
+        image_shape: tuple[int, int],
+        mask: Any = None,
+        device: Any = "auto",
+        *,
+        max_memory: int | str | None = None,
     ) -> None:
         self.model, self.image_shape = model, _check_shape(image_shape)
-        self.device = resolve_device(device)
+        self.device, self._max_memory = resolve_device(device), max_memory
         mask = check_mask(mask, self.image_shape)
         self._mask = None if mask is None or bool(namespace(mask).all(mask)) else to_numpy(mask)
         with self.device.current:
@@ -257,18 +265,21 @@ class Labeller:
                     move(each, where) for each in (model.mean, model.components, model.cluster_centers)
                 )
                 components = project_points(described, mean, axes)
-                points, sure = label_components(components, centers, described.grid)
+                complete = described.n_usable == described.grid.size
+                points, sure = label_components(components, centers, described.grid, complete)
                 valid = valid_pixels(move(image, where), mask)
-                shown = shown_labels(described.grid, points, sure, valid, model.upsampling)
+                shown = shown_labels(described.grid, points, sure, valid, model.upsampling, complete)
                 misfit = mean_misfit(described, components, mean, centers) if details else math.nan
                 return _at_home((*shown, points, sure), misfit, home)
 
-        return within_memory(run, memory)
+        return within_memory(run, memory, where)
 
     def _memory(self) -> MemoryPlan | None:
         model = self.model
         n_components = int(model.components.shape[0])
-        return plan_memory(model.descriptor, self.image_shape, model.stride, n_components, device=self.device)
+        return plan_memory(
+            model.descriptor, self.image_shape, model.stride, n_components, self._max_memory, self.device
+        )
 
     def _planned(self) -> PatternPlan | None:
         """What one pass from the image to the labels needs; None where there is no such pass."""

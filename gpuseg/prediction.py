@@ -184,6 +184,25 @@ class PatternPlan:
         return Missing(points.astype(np.int32), begins, table[:, 1:].astype(np.int32), known)
 
     @functools.cached_property
+    def borrowed(self) -> tuple[np.ndarray, np.ndarray]:
+        """(E,), (E,) int64: places of missing scores, counted map by map, and whose score each takes.
+
+        Those of the opposite translation, else of the nearest grid point; -1 where there is none, and 0 is
+        taken.
+        """
+        missing, size = self.missing, self.grid.size
+        points = np.repeat(missing.points, np.diff(missing.begins)).astype(np.int64)
+        which, there, by = missing.entries.astype(np.int64).T
+        to, source = [which * size + points], [np.where(there < 0, -1, by * size + there)]
+        for k, other in self.pairs.tolist():
+            for one, two in ((k, other), (other, k)):
+                if other >= 0:
+                    lacking = np.flatnonzero(self._lacking(one) & ~self._lacking(two))
+                    to.append(one * size + lacking)
+                    source.append(two * size + lacking)
+        return np.concatenate(to), np.concatenate(source)
+
+    @functools.cached_property
     def near(self) -> np.ndarray:
         """(h, w) int32: the grid point whose label each one shows, itself where it has one; -1 for none."""
         known = self.missing.known

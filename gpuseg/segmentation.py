@@ -23,7 +23,7 @@ from gpuseg.descriptors.choice import describe, from_description
 from gpuseg.evidence import Evidence, reach_of
 from gpuseg.grid import Grid
 from gpuseg.labeller import Labeller
-from gpuseg.large import MemoryPlan, describe_image, plan_memory, within_memory
+from gpuseg.large import MemoryPlan, describe_image, memory_is_told, plan_memory, within_memory
 from gpuseg.selection import select_operations
 from gpuseg.separability import separability_of_parts
 from gpuseg.sizes import resolve, wants_sizes
@@ -318,9 +318,16 @@ class SegmentationModel:
                     components = project_points(descriptors, mean, axes)
                 return _label(self, image, mask, descriptors, components, clock, self._parameters())
 
-        return within_memory(run, plan)
+        return within_memory(run, plan, where)
 
-    def labeller(self, image_shape: tuple[int, int], mask: Any = None, device: Any = "auto") -> Labeller:
+    def labeller(
+        self,
+        image_shape: tuple[int, int],
+        mask: Any = None,
+        device: Any = "auto",
+        *,
+        max_memory: int | str | None = None,
+    ) -> Labeller:
         """What labels frames of one shape as they come, without descriptors: for series and live images.
 
         Parameters
@@ -329,6 +336,8 @@ class SegmentationModel:
         mask : (H, W) array_like of bool, optional
             True where a pixel may be used, of all frames.
         device : {"auto", "cpu", "cuda", "cuda:i"}
+        max_memory : int or str, optional
+            As in `predict`.
 
         Returns
         -------
@@ -340,7 +349,7 @@ class SegmentationModel:
         TypeError, ValueError, gpuseg.DeviceError
             As `predict`.
         """
-        return Labeller(self, image_shape, mask, device)
+        return Labeller(self, image_shape, mask, device, max_memory=max_memory)
 
     def select(self, n_operations: int, labelled: Any, labels: Any = None) -> SegmentationModel:
         """Keep the operations of largest Fisher separability (paper, eq. 4): a fast model for series.
@@ -584,7 +593,7 @@ def segment_together(
     step: Any = stride
     sizes = None
     if wants_sizes(descriptor, stride):
-        with where.current, clock("sizes"):
+        with where.current, clock("sizes"), memory_is_told("looking for the lattice period", where):
             image, valid = (None if each is None else move(each, where) for each in inputs[0][:2])
             descriptor, step, sizes = resolve(descriptor, stride, image, valid)
     parameters = {
@@ -596,7 +605,7 @@ def segment_together(
         "sort_labels_by_pattern_size": bool(sort_labels_by_pattern_size),
         "random_state": int(random_state) if isinstance(random_state, int | np.integer) else None,
     }
-    with where.current, clock("descriptors"):
+    with where.current, clock("descriptors"), memory_is_told("looking for what to score", where):
         image, valid, _ = inputs[0]
         learnt = descriptor.found_in(image, valid) if hasattr(descriptor, "found_in") else descriptor
     budget = None if max_memory is None else check_memory(max_memory) // len(inputs)
@@ -608,7 +617,7 @@ def segment_together(
         seeds.set_state(state)
         return _segment_all(inputs, learnt, plan, n_patterns, parameters, seeds, clock)
 
-    found = within_memory(run, plan)
+    found = within_memory(run, plan, where)
     if sizes is not None:
         for each in found:
             each.parameters["lattice_period"] = sizes.lattice_period
@@ -642,9 +651,9 @@ def _segment_all(
         model = SegmentationModel(
             descriptor=learnt,
             stride=stride,
-            mean=to_numpy(pca.mean_),
-            components=to_numpy(pca.components_),
-            explained_variance_ratio=to_numpy(pca.explained_variance_ratio_),
+            mean=pca.mean_,
+            components=pca.components_,
+            explained_variance_ratio=pca.explained_variance_ratio_,
             cluster_centers=centers,
             upsampling=upsampling,
             **typical,
@@ -673,10 +682,11 @@ def _label(
     """Give every grid point and pixel its pattern."""
     where, home, grid = clock.device, home_of(image), descriptors.grid
     with clock("labels"):
-        points, sure = label_components(components, move(model.cluster_centers, where), grid)
+        complete = descriptors.n_usable == grid.size
+        points, sure = label_components(components, move(model.cluster_centers, where), grid, complete)
     with clock("upsampling"):
         valid = valid_pixels(move(image, where), None if mask is None else move(mask, where))
-        labels, shown = shown_labels(grid, points, sure, valid, model.upsampling)
+        labels, shown = shown_labels(grid, points, sure, valid, model.upsampling, complete)
         labels, shown = move(labels, home), move(shown, home)
     return Segmentation(
         image=image,

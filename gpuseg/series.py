@@ -71,6 +71,8 @@ class SeriesIterator(Iterator[FrameSegmentation]):
         Of its labels.
     mask : (H, W) or (T, H, W) array, or None
     device : {"auto", "cpu", "cuda", "cuda:i"}
+    max_memory : int or str, optional
+        As in `gpuseg.segment`, of a frame.
     """
 
     def __init__(
@@ -81,9 +83,11 @@ class SeriesIterator(Iterator[FrameSegmentation]):
         label_shape: tuple[int, int],
         mask: Any,
         device: Any,
+        max_memory: int | str | None = None,
     ) -> None:
         self.model, self.image_shape, self.label_shape = model, image_shape, label_shape
-        self._frames, self._mask, self._device = frames, mask, device
+        self._frames, self._mask = frames, mask
+        self._device, self._max_memory = device, max_memory
         self._labeller: Labeller | None = None
         self._index = -1
 
@@ -132,10 +136,13 @@ class SeriesIterator(Iterator[FrameSegmentation]):
     def _labelled(self, image: Any) -> LabelledFrame | Segmentation:
         """The labels of a frame; nobody asks for its descriptors."""
         if self._mask is not None and np.ndim(self._mask) == 3:
-            return self.model.predict(image, mask=mask_at(self._mask, self._index), device=self._device)
+            mask = mask_at(self._mask, self._index)
+            return self.model.predict(image, mask, self._device, max_memory=self._max_memory)
         if self._labeller is None:
             where = resolve_device(self._device, image)
-            self._labeller = self.model.labeller(self.image_shape, self._mask, where)
+            self._labeller = self.model.labeller(
+                self.image_shape, self._mask, where, max_memory=self._max_memory
+            )
         return self._labeller.frame(image)
 
     def _result(self, found: LabelledFrame | Segmentation) -> FrameSegmentation:
@@ -211,6 +218,7 @@ def iterate_series(
     random_state: Any = None,
     mask: Any = None,
     device: Any = "auto",
+    max_memory: int | str | None = None,
     model: SegmentationModel | None = None,
     dataset: str | int | None = None,
 ) -> SeriesIterator:
@@ -225,7 +233,7 @@ def iterate_series(
         As in `segment_series`.
     descriptor, stride, n_components, upsampling, sort_labels_by_pattern_size, random_state, mask, device
         As in `gpuseg.segment`.
-    model, dataset
+    max_memory, model, dataset
         As in `segment_series`.
 
     Returns
@@ -267,6 +275,7 @@ def iterate_series(
             random_state=random_state,
             masks=masks,
             device=device,
+            max_memory=max_memory,
         )
         model = found[0].model
         if n_operations is not None:
@@ -277,8 +286,9 @@ def iterate_series(
     first = next(iter(images.values()))
     image_shape = label_shape = tuple(first.shape)
     if not model.upsampling:
-        label_shape = tuple(model.predict(first, mask=masks[0], device=device).labels.shape)
-    return SeriesIterator(walk, model, image_shape, label_shape, mask, device)
+        found_once = model.predict(first, mask=masks[0], device=device, max_memory=max_memory)
+        label_shape = tuple(found_once.labels.shape)
+    return SeriesIterator(walk, model, image_shape, label_shape, mask, device, max_memory)
 
 
 def segment_series(
@@ -295,6 +305,7 @@ def segment_series(
     random_state: Any = None,
     mask: Any = None,
     device: Any = "auto",
+    max_memory: int | str | None = None,
     model: SegmentationModel | None = None,
     dataset: str | int | None = None,
     out: str | os.PathLike[str] | None = None,
@@ -322,6 +333,9 @@ def segment_series(
         All of them if None.
     descriptor, stride, n_components, upsampling, sort_labels_by_pattern_size, random_state, mask, device
         As in `gpuseg.segment`. A mask (H, W) holds for every frame; (T, H, W) is one for each.
+    max_memory : int or str, optional
+        As in `gpuseg.segment`, for labelling a frame; the frames to learn from share it. The labels do not
+        depend on it. Beside it a frame and its labels are in memory, and all labels where `out` is None.
     model : SegmentationModel, optional
         Learnt before; then nothing is learnt here, and what belongs to learning is not looked at.
     dataset : str or int, optional
@@ -359,10 +373,10 @@ def segment_series(
         "sort_labels_by_pattern_size": sort_labels_by_pattern_size,
         "random_state": random_state,
     }
+    given = {"fit_frames": fit_frames, "mask": mask, "model": model}
+    resources: dict[str, Any] = {"device": device, "max_memory": max_memory}
     if out is None:
-        walk = iterate_series(
-            source, n_patterns, fit_frames=fit_frames, mask=mask, device=device, model=model, **learning
-        )
+        walk = iterate_series(source, n_patterns, **given, **learning, **resources)
         return _collect(walk, callback, begin)
     told = {
         **learning,
@@ -376,15 +390,13 @@ def segment_series(
     with SeriesWriter(Path(out), told, force, source.pixel_size, source.unit) as writer:
         kept = writer.model
         if kept is None:
-            walk = iterate_series(
-                source, n_patterns, fit_frames=fit_frames, mask=mask, device=device, model=model, **learning
-            )
+            walk = iterate_series(source, n_patterns, **given, **learning, **resources)
             writer.begin(walk.model, walk.image_shape, walk.label_shape)
         else:
             log.info("%s: going on after %d frames", out, writer.done)
-            walk = SeriesIterator(
-                iter(source), kept, writer.image_shape, writer.label_shape, mask, resolve_device(device)
-            )
+            where = resolve_device(device)
+            shapes = writer.image_shape, writer.label_shape
+            walk = SeriesIterator(iter(source), kept, *shapes, mask, where, max_memory)
             walk.skip(writer.done)
         ended = _each(walk, writer.append, callback)
         return writer.finish(ended, time.perf_counter() - begin)

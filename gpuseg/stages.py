@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from gpuseg.arrays import Device, namespace, to_numpy
+from gpuseg.arrays import Device, cupy_module, namespace
 from gpuseg.checks import AUTO
-from gpuseg.clustering import KMeans, certainty, sizes, squared_distances
+from gpuseg.clustering import KMeans, certainty, count_members, squared_distances
 from gpuseg.decomposition import PCA, project
 from gpuseg.descriptors import Descriptors
 from gpuseg.evidence import Evidence, find_n_patterns
@@ -35,11 +35,30 @@ log = logging.getLogger("gpuseg")
 
 
 class Stopwatch:
-    """Seconds per stage; waits for the device at the end of each, or they would mean nothing."""
+    """Seconds per stage.
+
+    On a GPU by events, which the device passes when it has done what came before: to wait at the end of each
+    stage would keep it idle until the next is under way.
+
+    Parameters
+    ----------
+    device : Device
+    """
 
     def __init__(self, device: Device) -> None:
         self.device = device
-        self.seconds: dict[str, float] = {}
+        self._seconds: dict[str, float] = {}
+        self._events: list[tuple[str, Any, Any]] = []
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Of each stage so far, in order; waits for the device. Later stages are added to the same dict."""
+        with self.device.current:
+            for stage, begin, end in self._events:
+                end.synchronize()
+                self._seconds[stage] += cupy_module().cuda.get_elapsed_time(begin, end) / 1000
+        self._events.clear()
+        return self._seconds
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
@@ -49,10 +68,19 @@ class Stopwatch:
         ----------
         stage : str
         """
-        begin = time.perf_counter()
+        self._seconds.setdefault(stage, 0.0)
+        if self.device.kind == "cpu":
+            started = time.perf_counter()
+            yield
+            self._seconds[stage] += time.perf_counter() - started
+            return
+        with self.device.current:
+            begin, end = cupy_module().cuda.Event(), cupy_module().cuda.Event()
+            begin.record()
         yield
-        self.device.synchronize()
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - begin
+        with self.device.current:
+            end.record()
+        self._events.append((stage, begin, end))
 
 
 def learn(
@@ -80,6 +108,7 @@ def learn(
     Returns
     -------
     pca : PCA
+        With its attributes on the host.
     components : list of (S, K) array
         Of every grid point of each image.
     centers : (n, K) float32 NumPy array
@@ -95,7 +124,7 @@ def learn(
         If there are fewer usable grid points than patterns.
     """
     evidence = None
-    n_usable = sum(int(namespace(each.usable).count_nonzero(each.usable)) for each in described)
+    n_usable = sum(each.n_usable for each in described)
     if n_usable == 0:
         raise ValueError("`mask` and finite pixels meet at no grid point; a smaller `stride` may help")
     if n_patterns != AUTO and n_patterns > n_usable:
@@ -122,15 +151,17 @@ def learn(
             components if complete else [each[flat_usable(descriptors), :] for each, descriptors in pairs]
         )
         kmeans = KMeans(n_patterns, random_state=seeds).fit(known)
-        centers = to_numpy(kmeans.cluster_centers_)
         distances = squared_distances(known, kmeans.cluster_centers_)
         xp = namespace(known)
-        typical = {
-            "typical_certainty": float(xp.mean(certainty(distances))),
-            "typical_misfit": typical_misfit(pca, xp.min(distances, axis=0)),
-        }
+        centers, members, sure, apart = pca.to_host_with(
+            kmeans.cluster_centers_,
+            count_members(kmeans.labels_, n_patterns),
+            xp.mean(certainty(distances)),
+            xp.mean(xp.min(distances, axis=0)),
+        )
+        typical = {"typical_certainty": float(sure), "typical_misfit": typical_misfit(pca, apart)}
         if sort_labels_by_pattern_size:
-            centers = centers[np.argsort(sizes(kmeans.labels_, n_patterns), kind="stable")]
+            centers = centers[np.argsort(members, kind="stable")]
     return pca, components, centers, typical, evidence
 
 
@@ -199,7 +230,7 @@ def project_points(descriptors: Descriptors, mean: Any, axes: Any) -> Any:
     return found.T
 
 
-def label_components(components: Any, centers: Any, grid: Grid) -> tuple[Any, Any]:
+def label_components(components: Any, centers: Any, grid: Grid, complete: bool) -> tuple[Any, Any]:
     """The nearest centre of every grid point.
 
     Parameters
@@ -207,6 +238,8 @@ def label_components(components: Any, centers: Any, grid: Grid) -> tuple[Any, An
     components : (h * w, K) array
     centers : (n, K) array
     grid : Grid
+    complete : bool
+        Whether every grid point is usable: then all components are finite, and nobody has to look.
 
     Returns
     -------
@@ -219,14 +252,16 @@ def label_components(components: Any, centers: Any, grid: Grid) -> tuple[Any, An
     distances = squared_distances(components, centers)
     points = xp.reshape(xp.astype(xp.argmin(distances, axis=0), xp.int32), grid.shape)
     sure = xp.reshape(certainty(distances), grid.shape)
-    known = xp.reshape(xp.all(xp.isfinite(components), axis=1), grid.shape)
-    if not bool(xp.all(known)):
+    if not complete:
+        known = xp.reshape(xp.all(xp.isfinite(components), axis=1), grid.shape)
         points = xp.where(known, points, -xp.ones_like(points))
         sure = xp.where(known, sure, xp.zeros_like(sure))
     return points, sure
 
 
-def shown_labels(grid: Grid, points: Any, sure: Any, valid: Any, upsampling: bool) -> tuple[Any, Any]:
+def shown_labels(
+    grid: Grid, points: Any, sure: Any, valid: Any, upsampling: bool, complete: bool
+) -> tuple[Any, Any]:
     """Labels and certainty of grid points as the user sees them.
 
     Parameters
@@ -238,6 +273,8 @@ def shown_labels(grid: Grid, points: Any, sure: Any, valid: Any, upsampling: boo
         None if every pixel is.
     upsampling : bool
         Whether pixels get labels or grid points.
+    complete : bool
+        Whether every grid point has a label.
 
     Returns
     -------
@@ -248,7 +285,8 @@ def shown_labels(grid: Grid, points: Any, sure: Any, valid: Any, upsampling: boo
     """
     xp = namespace(points)
     if upsampling:
-        labels, shown = grid.upsample(grid.nearest_known(points)), grid.upsample(sure)
+        near = points if complete else grid.nearest_known(points)
+        labels, shown = grid.upsample(near), grid.upsample(sure)
     else:
         labels, shown = points, sure
         valid = None if valid is None else grid.at_points(valid)

@@ -173,6 +173,20 @@ def inertia(scores, centers):
     return (distances(scores, centers).min(0) ** 2).sum()
 
 
+def lloyd(samples, centers, max_iter, threshold):
+    """Centres, and the number of iterations, from (S, K) samples and (n, K) centres; an empty cluster stays."""
+    samples, centers = np.asarray(samples, float), np.array(centers, float)
+    n_iter, moved = 0, np.inf
+    while n_iter < max_iter and moved > threshold:
+        nearest = assign(samples.T, centers)
+        before = centers.copy()
+        for k in range(len(centers)):
+            if (nearest == k).any():
+                centers[k] = samples[nearest == k].mean(0)
+        n_iter, moved = n_iter + 1, ((centers - before) ** 2).sum()
+    return centers, n_iter
+
+
 def nearest_upsampling(labels, rows, cols, shape):
     """Every pixel takes the label of its nearest grid point, the first row and column of equals; (H, W)."""
     upsampled = np.empty(shape, np.asarray(labels).dtype)

@@ -47,6 +47,21 @@ def test_series_writes_what_the_library_finds(stack, tmp_path, capsys):
     assert err == ""
 
 
+def test_the_memory_is_handed_on(stack, monkeypatch, capsys):
+    given, segment_series = [], gpuseg.segment_series
+
+    def noted(*rest, **options):
+        given.append(options["max_memory"])
+        return segment_series(*rest, **options)
+
+    monkeypatch.setattr(gpuseg, "segment_series", noted)
+    assert main(["series", "m.tif", "-o", "out", "--max-memory", "1GB", *OPTIONS]) == 0
+    assert main(["series", "m.tif", "-o", "other", *OPTIONS]) == 0
+    assert given == ["1GB", None]
+    assert main(["series", "m.tif", "-o", "third", "--max-memory", "10KB", *OPTIONS]) == 2
+    assert "`max_memory` is 10 KB; at least" in said(capsys)[1]
+
+
 def test_mask_bin_and_named_frames(stack, tmp_path):
     mask = np.full(stack[0].shape, 255, np.uint8)
     mask[:10] = 0

@@ -416,8 +416,9 @@ def test_dlpack_of_a_gpu_array(cupy):
 
 
 KERNELS = {
-    "translation": ("direct_scores", "box_scores"),
-    "missing": ("fill_from_nearest",),
+    "kmeans": ("lloyd_sums", "lloyd_centers"),
+    "translation": ("direct_scores", "box_scores", "masked_box_scores"),
+    "missing": ("fill_from_opposite", "fill_from_nearest"),
     "polar": ("spline_coefficients", "polar_scores", "masked_polar_scores", "careful_polar_scores"),
     "pooling": ("pool_down", "pool_across"),
     "normalise": ("normalise_moments", "normalise_squares", "normalise_pixels"),

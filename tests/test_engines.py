@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 import gpuseg
 from gpuseg import arrays
 from gpuseg.engines import cpu, cuda
+from gpuseg.grid import Grid
 from tests import parity, strategies
 from tests.emulator import run_tests_sanitized
 from tests.parity import METHODS, Backend
@@ -192,6 +193,28 @@ def test_filling_of_corner_cases_on_the_cpu(name):
 @pytest.mark.parametrize("name", CASES)
 def test_filling_of_corner_cases_in_the_emulator(emulated, name):
     parity.check_filling(emulated, CASES[name])
+
+
+@pytest.mark.parametrize("name", ["window", "scattered nan", "half plane"])
+@pytest.mark.parametrize("memory", [1, 5000])
+def test_filling_of_some_operations_at_a_time(monkeypatch, emulated, name, memory):
+    monkeypatch.setattr(cuda, "NEAREST_BYTES", memory)
+    parity.check_filling(emulated, CASES[name])
+
+
+def test_filling_in_a_wide_grid(emulated):
+    """More columns than a block has threads; the nearest score is beyond the rectangle, in it, or nowhere."""
+    rng = np.random.default_rng(6)
+    translations = np.array([(0, 1), (2, 3), (0, -1), (5, 5)])
+    case = parity.case(rng.normal(size=(7, 600)), (0, 0), translations, stride=1)
+    scores = rng.normal(size=(4, 7, 600)).astype(np.float32)
+    scores[:, :, :270] = scores[:, 5:, 100:] = np.nan
+    scores[3] = np.nan
+    scores[:3, 0, 3], scores[1, 6, 20] = 7, 8
+    scores[3, 1:4, 300:550] = 9
+    wanted = parity.naive.fill_missing(scores, translations, *case.positions, case.valid)
+    for complete in ((0, 0, 0, 0), (1, 4, 300, 550), (2, 2, 300, 550)):
+        np.testing.assert_array_equal(emulated.filled(case, scores, complete), wanted)
 
 
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.95])
@@ -378,6 +401,55 @@ def test_blocks_that_take_several_shifts(monkeypatch, emulated, name):
     parity.check_scores(emulated, CASES[name], "box")
 
 
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(
+    ("shape", "stride", "radius"),
+    [
+        (
+            (37, 145),
+            1,
+            (8, 4),
+        ),  # sixteen patches below each other share their products, eight beside each other
+        ((37, 145), 1, (3, 1)),  # four, two
+        ((35, 140), 1, (0, 0)),  # none
+        ((60, 110), 3, (11, 13)),  # eight and eight
+        ((60, 110), 3, (7, 2)),  # four, one
+        ((50, 160), 5, (9, 18)),  # four, eight
+    ],
+)
+def test_tiles_of_the_box_sums(emulated, shape, stride, radius, masked):
+    """Several tiles, the last ones cut; every number of patches that share what they are summed from."""
+    image = np.random.default_rng(2).normal(size=shape).astype(np.float32)
+    if masked:
+        image[: shape[0] // 3, 20:40] = np.nan
+    case = parity.case(image, radius, [(0, 0), (2, -4), (-2, 4), (-3, 0)], stride=stride)
+    parity.check_scores(emulated, case, "box")
+
+
+def test_bright_pixels_do_not_reach_patches_that_do_not_hold_them(emulated_cuda):
+    """Not a bit of a score depends on pixels outside of its two patches, but for the level of its tile."""
+    emulated_cuda()
+    backend = Backend(arrays.Device("cuda", 0))
+    image = np.random.default_rng(2).normal(size=(60, 200)).astype(np.float32)
+    image -= image.mean(dtype=np.float64).astype(np.float32)
+    bright = image.copy()
+    bright[30, [60, 61]] = 1e4, -1e4  # the mean of every tile stays as it was, but for rounding
+    grid = Grid.full(image.shape, 1)
+    shifts = np.array([(0, 0), (3, 5), (0, 9)])
+    one, other = (
+        arrays.to_numpy(
+            backend.engine.translation_scores(backend.put(each), None, grid, shifts, (4, 4), "box")
+        )
+        for each in (image, bright)
+    )
+    apart = np.ones(grid.shape, bool)
+    apart[(grid.rows > 30 - 4 - 4) & (grid.rows < 30 + 5)] = False
+    far = np.broadcast_to(apart, one.shape) & np.isfinite(one)
+    assert far.sum() > 1000
+    assert np.abs(one - other)[far].max() < 1e-6
+    assert np.abs(one - other)[np.isfinite(one)].max() > 0.1
+
+
 @pytest.mark.parametrize("name", ["window", "scattered nan", "half plane", "multiples of the stride"])
 def test_blocks_with_little_shared_memory(monkeypatch, emulated, name):
     case = CASES[name]
@@ -436,7 +508,7 @@ def test_kernels_that_each_method_launches(emulated_cuda, method):
     wanted = {
         "direct": {"direct_scores"},
         "fft": {"fft_gather", "fft_finish"},
-        "box": {"patch_statistics", "box_scores"},
+        "box": {"patch_statistics", "box_scores", "masked_box_scores"},
     }
     normalising = {"normalise_moments", "normalise_squares", "normalise_pixels"}
     assert set(cupy.launches) == wanted[method] | normalising

@@ -8,7 +8,9 @@ from gpuseg.engines import cpu
 from gpuseg.prediction import FrameLabels, PatternPlan, PointLabels
 
 
-def label_points(pixels: np.ndarray, plan: PatternPlan, with_misfit: bool) -> PointLabels:
+def label_points(
+    pixels: np.ndarray, plan: PatternPlan, with_misfit: bool, out: np.ndarray | None = None
+) -> PointLabels:
     """See `cpu.label_points`.
 
     Parameters
@@ -16,54 +18,45 @@ def label_points(pixels: np.ndarray, plan: PatternPlan, with_misfit: bool) -> Po
     pixels : (H, W) float32
     plan : PatternPlan
     with_misfit : bool
+    out : (N, h, w) float32, optional
+        Memory for the scores.
 
     Returns
     -------
     PointLabels
     """
-    scores = cpu.translation_scores(
-        pixels, plan.valid, plan.grid, plan.shifts, plan.patch_radius, plan.method
-    )
+    what = pixels, plan.valid, plan.grid, plan.shifts, plan.patch_radius
+    scores = cpu._box(*what, out) if plan.method == "box" else cpu.translation_scores(*what, plan.method)
+    scores = scores.reshape(len(plan.shifts), -1)
     if plan.fills:
-        complete = (0, 0, 0, 0) if plan.valid is not None else plan.complete
-        scores = cpu.fill_missing(scores, plan.opposite, plan.usable, complete)
-    return _nearest_patterns(scores.reshape(len(scores), -1), plan, with_misfit)
+        to, source = plan.borrowed
+        scores.reshape(-1)[to] = np.where(source < 0, np.float32(0), scores.reshape(-1)[source])
+    return _nearest_patterns(scores, plan, with_misfit)
 
 
 def _nearest_patterns(scores: np.ndarray, plan: PatternPlan, with_misfit: bool) -> PointLabels:
     """Of scores (N, S): components, and what is nearest to them."""
-    n_axes, n_points = plan.axes.shape[0], scores.shape[1]
-    components = np.empty((n_axes, n_points), np.float32)
-    labels, sure = np.empty(n_points, np.int32), np.empty(n_points, np.float32)
-    misfit = np.full(n_points, np.nan, np.float32)
+    n_points, nearest = scores.shape[1], cpu._kernels("patterns").nearest_patterns
+    components = np.empty((plan.axes.shape[0], n_points), np.float32)
+    labels, sure, off = (np.empty(n_points, dtype) for dtype in (np.int32, np.float32, np.float32))
     offset = plan.axes @ plan.mean  # so that no centred copy of the scores is made
 
     def work(begin: int) -> None:
         part = slice(begin, min(begin + cpu.SAMPLES_AT_A_TIME, n_points))
-        points = components[:, part] = plan.axes @ scores[:, part] - offset[:, None]
-        distances = np.stack([np.square(points - center[:, None]).sum(axis=0) for center in plan.centers])
-        known = np.isfinite(points).all(axis=0)
-        labels[part] = np.where(known, distances.argmin(axis=0), -1)
-        sure[part] = np.where(known, _certainty(distances), 0)
+        points = plan.axes @ scores[:, part] - offset[:, None]
+        nearest(points, plan.centers, begin, labels, sure, off)
+        components[:, part] = points
         if with_misfit:
             apart = scores[:, part] - plan.mean[:, None]
-            off = np.square(apart).sum(axis=0) - np.square(points).sum(axis=0) + distances.min(axis=0)
-            misfit[part] = np.where(known, off, np.nan)
+            off[part] += np.square(apart).sum(axis=0) - np.square(points).sum(axis=0)
 
     cpu.each(work, range(0, n_points, cpu.SAMPLES_AT_A_TIME))
+    if not with_misfit:
+        off[:] = np.nan
     shape = plan.grid.shape
     return PointLabels(
-        labels.reshape(shape), sure.reshape(shape), misfit.reshape(shape), components.reshape(-1, *shape)
+        labels.reshape(shape), sure.reshape(shape), off.reshape(shape), components.reshape(-1, *shape)
     )
-
-
-def _certainty(distances: np.ndarray) -> np.ndarray:
-    """1 - d_1 / d_2 of squared distances (n, S) to the two nearest centres."""
-    if len(distances) == 1:
-        return np.ones(distances.shape[1], np.float32)
-    nearest, second = np.sort(distances, axis=0)[:2]
-    ratio = np.divide(nearest, second, out=np.ones_like(second), where=second > 0)
-    return 1 - np.sqrt(ratio)
 
 
 class FramePath:
@@ -77,6 +70,7 @@ class FramePath:
 
     def __init__(self, plan: PatternPlan, upsampling: bool) -> None:
         self.plan, self._upsampling = plan, upsampling
+        self._scores = np.empty((len(plan.shifts), *plan.grid.shape), np.float32)
         self._found: FrameLabels | None = None
 
     def submit(self, frame: np.ndarray, certainty: bool = True, details: bool = True) -> None:
@@ -91,17 +85,16 @@ class FramePath:
             Whether the misfit is.
         """
         plan = self.plan
-        counts = np.isfinite(frame) if frame.dtype.kind == "f" else None
-        if counts is not None and plan.valid is not None:
-            counts |= ~plan.valid
-        if counts is not None and not counts.all():
-            self._found = _nothing(int(counts.size - np.count_nonzero(counts)), False, frame)
-            return
         pixels = cpu.normalise(frame, plan.valid)
-        if not pixels.any():
+        if frame.dtype.kind == "f" and not np.isfinite(pixels.flat[0]):  # then no pixel is
+            n_broken = np.count_nonzero(~np.isfinite(frame if plan.valid is None else frame[plan.valid]))
+            # none, where the sum of huge numbers is: `predict` tells what becomes of them
+            self._found = _nothing(max(1, int(n_broken)), False, frame)
+            return
+        if pixels.flat[0] == 0 and not pixels.any():
             self._found = _nothing(0, True, None)
             return
-        points = label_points(pixels, plan, details)
+        points = label_points(pixels, plan, details, self._scores)
         misfit = float("nan")
         if details:
             known = points.misfit[plan.usable & np.isfinite(points.misfit)]

@@ -15,7 +15,7 @@ import pytest
 
 from .compiler import emulator_status
 from .cupy_names import CUPY_VERSION, NOT_IN_CUPY
-from .device_array import DeviceArray, on_device, to_device, to_host
+from .device_array import MEMORY, DeviceArray, OutOfMemoryError, on_device, to_device, to_host
 from .module import MAX_SHARED_BYTES, EmulatedFunction, EmulatedModule
 from .requirements import require
 from .sanitizer import sanitize_by_default
@@ -57,7 +57,10 @@ class EmulatedCupy(_Translated):
     sanitize : bool, optional
         Build kernels with the sanitizers; by default if `run_sanitized` started this process.
     memory : int
-        Bytes of free device memory that the device reports. Nothing is refused when they are used up.
+        Bytes of free device memory that the device reports.
+    refuse : bool
+        Whether an allocation fails where that memory is taken. Temporary arrays inside of functions are not
+        counted.
 
     Attributes
     ----------
@@ -68,8 +71,12 @@ class EmulatedCupy(_Translated):
     ndarray = DeviceArray
     __version__ = CUPY_VERSION
 
-    def __init__(self, order: int = 0, sanitize: bool | None = None, memory: int = 1 << 30) -> None:
+    def __init__(
+        self, order: int = 0, sanitize: bool | None = None, memory: int = 1 << 30, refuse: bool = False
+    ) -> None:
         super().__init__("cupy", np)
+        MEMORY.reset(memory if refuse else None)
+        self.pool_was_emptied = 0
         self.order = order
         self.sanitize = sanitize_by_default() if sanitize is None else sanitize
         self.launches: Counter[str] = Counter()
@@ -178,12 +185,16 @@ class EmulatedCupy(_Translated):
         return True
 
     def get_default_memory_pool(self) -> Any:
-        """A pool that is always empty."""
+        """A pool that keeps nothing, and counts how often it was emptied."""
+
+        def empty() -> None:
+            self.pool_was_emptied += 1
+
         return SimpleNamespace(
-            used_bytes=lambda: 0,
-            total_bytes=lambda: 0,
+            used_bytes=lambda: MEMORY.used,
+            total_bytes=lambda: MEMORY.used,
             free_bytes=lambda: 0,
-            free_all_blocks=lambda: None,
+            free_all_blocks=empty,
             get_limit=lambda: 0,
             set_limit=lambda size=None, fraction=None: None,
         )
@@ -305,6 +316,9 @@ def _emulated_cuda_module(memory: int) -> ModuleType:
     module = ModuleType("cupy.cuda")
     module.Device, module.Stream, module.Event, module.Graph = _Device, Stream, Event, Graph
     module.alloc_pinned_memory = _pinned_memory
+    module.memory = ModuleType("cupy.cuda.memory")
+    module.memory.OutOfMemoryError = OutOfMemoryError
+    module.get_elapsed_time = lambda begin, end: 1000 * (end.moment - begin.moment)
     module.device = ModuleType("cupy.cuda.device")
     module.device.Device = _Device
     module.get_current_stream = current_stream
@@ -324,7 +338,7 @@ def _emulated_cuda_module(memory: int) -> ModuleType:
         getDevice=lambda: 0,
         getDeviceCount=lambda: 1,
         getDeviceProperties=lambda device: properties,
-        memGetInfo=lambda: (memory, memory),
+        memGetInfo=lambda: (memory - MEMORY.used, memory),
         runtimeGetVersion=lambda: 13000,
         setDevice=lambda device: None,
     )
@@ -333,20 +347,23 @@ def _emulated_cuda_module(memory: int) -> ModuleType:
 
 @pytest.fixture(name="emulated_cuda")
 def emulated_cuda_fixture(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., EmulatedCupy]]:
-    """A function ``(order=0, sanitize=None, memory=2**30)`` that gives gpuseg an emulated GPU.
+    """A function ``(order=0, sanitize=None, memory=2**30, refuse=False)`` that gives gpuseg an emulated GPU.
 
     It returns the `EmulatedCupy` that stands in for CuPy until the test ends. The test is skipped where no
     kernel can be compiled.
     """
 
-    def install(order: int = 0, sanitize: bool | None = None, memory: int = 1 << 30) -> EmulatedCupy:
-        cupy = EmulatedCupy(order, sanitize, memory)
+    def install(
+        order: int = 0, sanitize: bool | None = None, memory: int = 1 << 30, refuse: bool = False
+    ) -> EmulatedCupy:
+        cupy = EmulatedCupy(order, sanitize, memory, refuse)
         usable, reason = emulator_status(cupy.sanitize)
         require(usable, reason)
         _replace_cupy(monkeypatch, cupy)
         return cupy
 
     yield install
+    MEMORY.reset(None)
     _forget_kernels()
     _forget_namespace()
 

@@ -8,6 +8,7 @@ too. While a graph is captured nothing is done, and what CUDA or CuPy would refu
 from __future__ import annotations
 
 import itertools
+import time
 import weakref
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -112,9 +113,11 @@ class Event:
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         self.stream: Stream | None = None
+        self.moment: float | None = None
 
     def record(self, stream: Stream | None = None) -> None:
         """See `Stream.record`."""
+        self.moment = time.perf_counter()
         (stream or current_stream()).record(self)
 
     def synchronize(self) -> None:

@@ -96,6 +96,12 @@ def test_something_bright_does_not_spoil_the_dark(backend, method, bright):
     parity.check_dark_beside(backend, method, bright)
 
 
+@pytest.mark.parametrize("contrast", [1.0, 0.1, 1e-2, 1e-3])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_faint_half_beside_another_level(backend, method, contrast):
+    parity.check_faint_half(backend, method, contrast, 2e-6 + 5e-8 / contrast)
+
+
 def test_the_dark_cases_test_something():
     made, dark = parity.dark_beside("hot pixel")
     _, cols = made.positions

@@ -214,6 +214,17 @@ def test_pixels_that_are_not_finite_beside_a_mask(device, model):
     assert_agree(label(image), alone.labels)
 
 
+def test_a_mask_full_of_holes(device, model):
+    """Some grid points have all scores and lie on masked pixels: no pattern was learnt from them."""
+    mask = np.random.default_rng(0).random(SHAPE) < 0.9
+    label, alone = model.labeller(SHAPE, mask, device), model.predict(FRAMES[1], mask, device="cpu")
+    assert label.fused
+    found = label.frame(FRAMES[1])
+    assert_agree(found.labels, alone.labels)
+    assert_agree(found.point_labels, alone.point_labels)
+    assert found.misfit == pytest.approx(alone.misfit, rel=1e-5)
+
+
 def test_masked_pixels_need_not_be_finite(device, model):
     image = frame(1).astype(np.float32)
     image[~NARROW] = np.nan

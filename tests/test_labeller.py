@@ -73,6 +73,7 @@ MODELS = {
     "few of them": {
         "descriptor": PreselectedTranslations([(3, 4), (0, 0), (-8, 2), (8, -2), (5, 5)], (6, 7))
     },
+    "even stride": {"descriptor": MAP, "stride": 6},
     "stride 1": {"descriptor": PreselectedTranslations([(8, 0), (-8, 0), (0, 8)], 5), "stride": 1},
     "stride beyond the patch": {"descriptor": LocalCorrelationMap(2, 8, 40), "stride": 7},
     "grid points": {"descriptor": MAP, "upsampling": False},
@@ -204,6 +205,24 @@ def test_pixels_that_are_not_finite(device, model, fill):
         label(np.nan_to_num(image, posinf=0)),
         model.predict(np.nan_to_num(image, posinf=0), device="cpu").labels,
     )
+
+
+def test_pixels_that_are_not_finite_beside_a_mask(device, model):
+    image = frame(1).astype(np.float32)
+    image[60:75, 20:110] = np.nan
+    label, alone = model.labeller(SHAPE, NARROW, device), model.predict(image, NARROW, device="cpu")
+    assert_agree(label(image), alone.labels)
+
+
+def test_a_mask_full_of_holes(device, model):
+    """Some grid points have all scores and lie on masked pixels: no pattern was learnt from them."""
+    mask = np.random.default_rng(0).random(SHAPE) < 0.9
+    label, alone = model.labeller(SHAPE, mask, device), model.predict(FRAMES[1], mask, device="cpu")
+    assert label.fused
+    found = label.frame(FRAMES[1])
+    assert_agree(found.labels, alone.labels)
+    assert_agree(found.point_labels, alone.point_labels)
+    assert found.misfit == pytest.approx(alone.misfit, rel=1e-5)
 
 
 def test_masked_pixels_need_not_be_finite(device, model):

@@ -88,7 +88,8 @@ class FramePath:
         pixels = cpu.normalise(frame, plan.valid)
         if frame.dtype.kind == "f" and not np.isfinite(pixels.flat[0]):  # then no pixel is
             n_broken = np.count_nonzero(~np.isfinite(frame if plan.valid is None else frame[plan.valid]))
-            self._found = _nothing(int(n_broken), False, frame)
+            # none, where the sum of huge numbers is: `predict` tells what becomes of them
+            self._found = _nothing(max(1, int(n_broken)), False, frame)
             return
         if pixels.flat[0] == 0 and not pixels.any():
             self._found = _nothing(0, True, None)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpuseg.arrays import Device, home_of, move, namespace, resolve_device, to_numpy
+from gpuseg.arrays import Device, home_of, is_dask, move, namespace, resolve_device, to_numpy
 from gpuseg.checks import check_image, check_int_or_auto, check_mask, check_memory
 from gpuseg.clustering import certainty, check_random_state, sizes, squared_distances
 from gpuseg.decomposition import check_n_components
@@ -312,6 +312,10 @@ class SegmentationModel:
         TypeError, ValueError, gpuseg.DeviceError
             As `gpuseg.segment`.
         """
+        if is_dask(image):
+            from gpuseg.dask import predict_dask
+
+            return predict_dask(self, image, mask, device, max_memory)
         image, mask, where = _check_input(image, mask, device)
         n_components = int(self.components.shape[0])
         plan = plan_memory(self.descriptor, image.shape, self.stride, n_components, max_memory, where)
@@ -506,6 +510,22 @@ def segment(
     >>> gpuseg.segment(picture.image, n_patterns=2, random_state=0).labels.shape
     (256, 256)
     """
+    if is_dask(image):
+        from gpuseg.dask import segment_dask
+
+        return segment_dask(
+            image,
+            n_patterns,
+            descriptor=descriptor,
+            stride=stride,
+            n_components=n_components,
+            upsampling=upsampling,
+            sort_labels_by_pattern_size=sort_labels_by_pattern_size,
+            random_state=random_state,
+            mask=mask,
+            device=device,
+            max_memory=max_memory,
+        )
     return segment_together(
         [image],
         n_patterns,

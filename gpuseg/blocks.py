@@ -400,8 +400,8 @@ def plan_blocks(
 
     if expected(1) > budget:
         raise ValueError(
-            f"`max_memory` is {budget / 2**20:.1f} MB; at least {expected(1) / 2**20:.1f} MB are needed for a "
-            "block of one grid point with what lies around it"
+            f"`max_memory` is {budget / 2**20:.1f} MB; at least {expected(1) / 2**20:.1f} MB are needed for "
+            "a block of one grid point with what lies around it"
         )
     low, high = 1, max(grid.shape) + 1
     while high - low > 1:
@@ -418,8 +418,8 @@ def _check(descriptor: Any) -> None:
     for method in ("operations", "grid", "scorer", "halo"):
         if not hasattr(descriptor, method):
             raise TypeError(
-                f"{type(descriptor).__name__} cannot be worked on in blocks, for want of a method `{method}`; "
-                "use a descriptor of gpuseg, or an image that is in memory"
+                f"{type(descriptor).__name__} cannot be worked on in blocks, for want of a method "
+                f"`{method}`; use a descriptor of gpuseg, or an image that is in memory"
             )
 
 

@@ -8,14 +8,14 @@ themselves when they are given a dask array; nothing here has to be called. What
    principal components are exact, and `ENOUGH_SAMPLES` grid points are drawn, from which k-means learns. An
    image with fewer grid points gives all of them, and then the labels are those of an image in memory.
 
-Labels, certainty, components and descriptors are dask arrays, computed when they are asked for, each block from
-its own pixels and a halo around it. A block follows the chunks; chunks smaller than 1024 pixels are taken
-together, and those that need more than `max_memory` (`BLOCK_MEMORY`) are cut. A chunk itself has to fit into the
-memory of a worker.
+Labels, certainty, components and descriptors are dask arrays, computed when they are asked for, each block
+from its own pixels and a halo around it. A block follows the chunks; chunks smaller than 1024 pixels are
+taken together, and those that need more than `max_memory` (`BLOCK_MEMORY`) are cut. A chunk itself has to fit into
+the memory of a worker.
 
 Workers are those of the scheduler that dask uses: its threads, or the processes and machines of a
-``dask.distributed.Client``. Workers need gpuseg installed. With ``device="auto"`` each task runs on the GPU of
-its worker where there is one. For several GPUs start one worker for each with dask-cuda, for the CPU one
+``dask.distributed.Client``. Workers need gpuseg installed. With ``device="auto"`` each task runs on the GPU
+of its worker where there is one. For several GPUs start one worker for each with dask-cuda, for the CPU one
 worker with one thread for each core::
 
     from dask.distributed import Client, LocalCluster
@@ -84,7 +84,7 @@ ENOUGH_SAMPLES = 1 << 16
 """Grid points that k-means learns from; all of them where an image has no more."""
 
 MIDDLE = 1024
-"""Sizes that are "auto" follow the lattice in so many rows and columns of pixels in the middle of the image."""
+"""Sizes that are "auto" follow the lattice in so many rows and columns of pixels amid the image."""
 
 TOGETHER = 8
 """What so many blocks have learnt is put together at a time."""
@@ -193,7 +193,7 @@ class Chunked:
         return np.unique(np.concatenate([chosen[begin:end] for begin, end in spans]))
 
     def array(
-        self, parts: Sequence[Any], name: str, dtype: Any, per_pixel: bool, n: int | None = None
+        self, parts: Sequence[Any], name: str | None, dtype: Any, per_pixel: bool, n: int | None = None
     ) -> Any:
         """One dask array of a part of what every block gives.
 
@@ -306,10 +306,10 @@ class DaskSegmentation(Segmentation):
     """What `gpuseg.segment` gives of a dask array.
 
     As a `gpuseg.Segmentation`, but ``image``, ``labels``, ``certainty``, ``components``, ``point_labels``,
-    ``point_certainty`` and ``descriptors.values`` are dask arrays, not computed yet; compute several in one call of
-    ``dask.compute``, and they share the work. What is a property of all grid points (``separability``,
-    ``misfit``, `select`) is that of the `sampled` ones. ``area_fractions``, `to_table`, `compute`, `plot` and
-    `save` compute all labels; the last three need them in memory.
+    ``point_certainty`` and ``descriptors.values`` are dask arrays, not computed yet; compute several in one
+    call of ``dask.compute``, and they share the work. What is a property of all grid points
+    (``separability``, ``misfit``, `select`) is that of the `sampled` ones. ``area_fractions``, `to_table`,
+    `compute`, `plot` and `save` compute all labels; the last three need them in memory.
     """
 
     chunked: Chunked | None = field(default=None, repr=False)
@@ -501,12 +501,12 @@ def segment_dask(
     TypeError, ValueError, gpuseg.DeviceError
         As `gpuseg.segment`.
     """
-    n_patterns = check_int_or_auto(n_patterns, "n_patterns", 1)
-    if n_patterns == AUTO:
+    wanted = check_int_or_auto(n_patterns, "n_patterns", 1)
+    if wanted == AUTO:
         raise ValueError(
-            "`n_patterns` is 'auto', but `image` is a dask array, and their number is found in an image that is "
-            "in memory; look at a part that shows all of them, gpuseg.suggest(image[:2048, :2048].compute()), "
-            "and give the number"
+            "`n_patterns` is 'auto', but `image` is a dask array, and their number is found in an image that "
+            "is in memory; look at a part that shows all of them, as with "
+            "gpuseg.suggest(image[:2048, :2048].compute()), and give the number"
         )
     stride = check_int_or_auto(stride, "stride", 1)
     check_n_components(n_components, 1, 1)
@@ -516,7 +516,7 @@ def segment_dask(
     with clock("sizes"):
         descriptor, stride, period = _found_in_the_middle(as_descriptor(descriptor), stride, image, mask)
     parameters = {
-        "n_patterns": n_patterns,
+        "n_patterns": wanted,
         "descriptor": describe(descriptor),
         "stride": stride,
         "n_components": n_components.item() if isinstance(n_components, np.generic) else n_components,
@@ -527,14 +527,14 @@ def segment_dask(
     }
     with clock("first look"):
         chunked = _look(image, mask, descriptor, stride, n_components, max_memory, device)
-    check_usable(chunked.n_usable, n_patterns)
+    check_usable(chunked.n_usable, wanted)
     with clock("descriptors"):
         chunked, known, samples = _learn(chunked)
     with clock("decomposition"):
         pca = PCA(n_components).fit_moments(known)
     with clock("clustering"):
         components = pca.transform(samples)
-        centers, typical = find_patterns(components, pca, n_patterns, sort_labels_by_pattern_size, seeds)
+        centers, typical = find_patterns(components, pca, wanted, sort_labels_by_pattern_size, seeds)
     model = SegmentationModel(
         descriptor=chunked.descriptor,
         stride=stride,
@@ -607,7 +607,7 @@ def _checked(image: Any, mask: Any) -> tuple[Any, Any]:
 def _found_in_the_middle(
     descriptor: Any, stride: Any, image: Any, mask: Any
 ) -> tuple[Any, int, dict[str, float | None]]:
-    """Descriptor and stride without an "auto", from the middle of the image, and the period that was found."""
+    """Descriptor and stride without an "auto", from the middle of the image, and its lattice period."""
     if not wants_sizes(descriptor, stride) and not _looks_for_something(descriptor):
         return descriptor, stride, {}
     import dask
@@ -622,8 +622,8 @@ def _found_in_the_middle(
             descriptor = descriptor.found_in(pixels, hidden)
     except ValueError as error:
         raise ValueError(
-            f"what is 'auto' is looked for in the middle of a dask array, rows {spans[0].start} to "
-            f"{spans[0].stop} and columns {spans[1].start} to {spans[1].stop}, but there {error}; give numbers"
+            f"what is 'auto' is looked for amid a dask array, in rows {spans[0].start} to {spans[0].stop} "
+            f"and columns {spans[1].start} to {spans[1].stop}, but there {error}; give numbers"
         ) from error
     return descriptor, stride, {} if sizes is None else {"lattice_period": sizes.lattice_period}
 
@@ -659,18 +659,8 @@ def _look(
     begins, n_usable = _ranks(layout, blocks, [each.usable for each in seen])
     workplace = ", ".join(sorted({each.device for each in seen}))
     log.info("%d blocks of about %d x %d grid points, on %s", len(blocks), *blocks[0].shape, workplace)
-    return Chunked(
-        image,
-        mask,
-        descriptor,
-        layout,
-        layout.with_room(blocks, n_invalid),
-        device,
-        whole,
-        begins,
-        n_usable,
-        workplace,
-    )
+    blocks = layout.with_room(blocks, n_invalid)
+    return Chunked(image, mask, descriptor, layout, blocks, device, whole, begins, n_usable, workplace)
 
 
 def _ranks(
@@ -707,6 +697,7 @@ def _learn(chunked: Chunked) -> tuple[Chunked, Any, np.ndarray]:
     weighted = descriptor.weighted_by(learnt.samples)
     sizes = [len(each.operations()) for each in weighted.descriptors]
     weights = np.repeat(np.array(weighted.weights, np.float32), sizes)
+    assert learnt.moments is not None  # there are usable grid points
     count, mean, scatter = learnt.moments
     known = count, mean * weights, scatter * weights[:, None] * weights
     return replace(chunked, descriptor=weighted), known, learnt.samples * weights

@@ -267,7 +267,16 @@ def iterate_series(
     image_shape = label_shape = tuple(first.shape)
     if not model.upsampling:
         label_shape = tuple(model.predict(first, mask=masks[0], device=device).labels.shape)
-    return SeriesIterator(walk, model, image_shape, label_shape, mask, device)
+    return _iterator(source, walk, model, image_shape, label_shape, mask, device)
+
+
+def _iterator(source: Frames, walk: Iterator[Any], *rest: Any) -> SeriesIterator:
+    """What labels the frames, from the beginning."""
+    if source.chunked is None:
+        return SeriesIterator(walk, *rest)
+    from gpuseg.dask_series import DaskSeriesIterator
+
+    return DaskSeriesIterator(source.chunked, *rest)
 
 
 def segment_series(
@@ -352,7 +361,11 @@ def segment_series(
         walk = iterate_series(
             source, n_patterns, fit_frames=fit_frames, mask=mask, device=device, model=model, **learning
         )
-        return _collect(walk, callback, begin)
+        if source.chunked is not None and callback is None:
+            from gpuseg.dask_series import DaskSeriesSegmentation
+
+            return DaskSeriesSegmentation.of(walk, begin)  # type: ignore[arg-type,return-value]
+        return collect(walk, callback, begin)
     told = {
         **learning,
         "n_patterns": n_patterns,
@@ -371,9 +384,8 @@ def segment_series(
             writer.begin(walk.model, walk.image_shape, walk.label_shape)
         else:
             log.info("%s: going on after %d frames", out, writer.done)
-            walk = SeriesIterator(
-                iter(source), kept, writer.image_shape, writer.label_shape, mask, resolve_device(device)
-            )
+            shapes = writer.image_shape, writer.label_shape
+            walk = _iterator(source, iter(source), kept, *shapes, mask, device)
             walk.skip(writer.done)
         ended = _each(walk, writer.append, callback)
         return writer.finish(ended, time.perf_counter() - begin)
@@ -394,9 +406,23 @@ def _each(walk: SeriesIterator, *consumers: Callable[[FrameSegmentation], Any] |
     return ""
 
 
-def _collect(
+def collect(
     walk: SeriesIterator, callback: Callable[[FrameSegmentation], Any] | None, begin: float
 ) -> SeriesSegmentation:
+    """Everything that an iterator gives, in memory.
+
+    Parameters
+    ----------
+    walk : SeriesIterator
+    callback : callable or None
+        As in `segment_series`.
+    begin : float
+        When the work began, as `time.perf_counter` tells.
+
+    Returns
+    -------
+    SeriesSegmentation
+    """
     labels: list[np.ndarray] = []
     sure: list[np.ndarray | None] = []
     rows: list[tuple[float, np.ndarray, str]] = []

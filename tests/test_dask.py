@@ -1,6 +1,12 @@
 """Dask arrays: in whatever chunks, on whatever workers, the labels of an image in memory."""
 
 import importlib.util
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +17,7 @@ from hypothesis import strategies as st
 import gpuseg
 from gpuseg import (
     Fusion,
+    GlideReflectionSymmetry,
     Histogram,
     LocalCorrelationMap,
     Patches,
@@ -18,6 +25,7 @@ from gpuseg import (
     PreselectedTranslations,
     ReflectionSymmetry,
     RotationalSymmetry,
+    synthetic,
 )
 from tests.emulator import require
 from tests.strategies import build_image, build_mask
@@ -154,3 +162,354 @@ def test_chunks_do_not_matter(name, case):
         learnt.explained_variance_ratio, whole.explained_variance_ratio, rtol=1e-3, atol=1e-5
     )
     assert learnt.model.typical_misfit == pytest.approx(whole.model.typical_misfit, rel=1e-2)
+
+
+# --- learnt from all of it -----------------------------------------------------------------------------------
+
+PICTURE = synthetic.bicrystal((120, 130), period=9, misorientation=18, counts=4, random_state=0)
+HOLED = PICTURE.image.astype(np.float32)
+HOLED[40:52, 30:60] = np.nan
+CHUNKS = ((37, 37, 46), (50, 1, 79))
+
+
+@pytest.mark.parametrize("name", list(DESCRIPTORS))
+@pytest.mark.parametrize("holed", [False, True])
+def test_labels_are_those_of_an_image_in_memory(name, holed):
+    image = HOLED if holed else PICTURE.image
+    options = {"descriptor": DESCRIPTORS[name], "stride": 3, "random_state": 0, "device": "cpu"}
+    whole = gpuseg.segment(image, 2, **options)
+    found = gpuseg.segment(lazy(image, CHUNKS), 2, **options)
+    assert len(found.chunked.blocks) > 4
+    got = computed(found)
+    np.testing.assert_array_equal(got["labels"], whole.labels)
+    np.testing.assert_array_equal(got["points"], whole.point_labels)
+    np.testing.assert_allclose(got["certainty"], whole.certainty, atol=2e-3)
+    np.testing.assert_allclose(found.cluster_centers, whole.cluster_centers, atol=1e-3)
+    np.testing.assert_allclose(found.separability, whole.separability, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(found.area_fractions, whole.area_fractions, atol=1e-12)
+    assert found.misfit == pytest.approx(whole.misfit, rel=1e-3)
+    assert found.model.typical_certainty == pytest.approx(whole.model.typical_certainty, rel=1e-3)
+    assert found.model.typical_misfit == pytest.approx(whole.model.typical_misfit, rel=1e-3)
+    assert found.n_patterns == 2
+    for one, other in zip(found.to_table(), whole.to_table(), strict=True):
+        assert one == pytest.approx(other, rel=1e-3)
+
+
+def test_a_level_far_above_the_contrast_loses_nothing():
+    image = (PICTURE.image - PICTURE.image.mean()) * 1e-3 + 1e9
+    options = {"descriptor": DESCRIPTORS["box"], "stride": 3, "random_state": 0, "device": "cpu"}
+    whole = gpuseg.segment(image, 2, **options)
+    got = computed(gpuseg.segment(lazy(image, CHUNKS), 2, **options))
+    np.testing.assert_allclose(got["values"], whole.descriptors.values, atol=2e-5)
+    np.testing.assert_array_equal(got["labels"], whole.labels)
+
+
+def test_a_sample_does_not_depend_on_the_chunks(monkeypatch):
+    monkeypatch.setattr("gpuseg.dask.ENOUGH_SAMPLES", 300)
+    options = {"descriptor": DESCRIPTORS["box"], "stride": 3, "random_state": 0, "device": "cpu"}
+    whole = gpuseg.segment(HOLED, 2, **options)
+    found = [gpuseg.segment(lazy(HOLED, chunks), 2, **options) for chunks in (CHUNKS, (23, 60))]
+    for each in found:
+        assert each.sampled.samples().shape == (300, 81)
+        assert np.mean(each.labels.compute() == whole.labels) > 0.99
+    np.testing.assert_allclose(found[0].sampled.samples(), found[1].sampled.samples(), rtol=1e-4, atol=2e-5)
+    np.testing.assert_allclose(found[0].cluster_centers, found[1].cluster_centers, atol=1e-3)
+    drawn = found[0].model.predict(lazy(HOLED, CHUNKS), device="cpu").sampled
+    np.testing.assert_allclose(drawn.samples(), found[0].sampled.samples(), rtol=1e-4, atol=2e-5)
+
+
+def test_selected_operations_and_predicted_images():
+    options = {"descriptor": DESCRIPTORS["box"], "stride": 3, "random_state": 0, "device": "cpu"}
+    whole = gpuseg.segment(HOLED, 2, **options)
+    found = gpuseg.segment(lazy(HOLED, CHUNKS), 2, **options)
+    few, wanted = found.select(12), whole.select(12)
+    assert few.descriptor == wanted.descriptor
+    assert few.accuracy == pytest.approx(wanted.accuracy)
+    labels = few.predict(lazy(HOLED, CHUNKS), device="cpu").labels
+    np.testing.assert_array_equal(labels.compute(), wanted.predict(HOLED, device="cpu").labels)
+    segmenter = gpuseg.Segmenter(**options).fit(lazy(HOLED, CHUNKS))
+    np.testing.assert_array_equal(segmenter.predict(lazy(HOLED, (50, 50))).labels.compute(), whole.labels)
+
+
+def test_results_that_are_wanted_in_memory(tmp_path):
+    options = {"descriptor": DESCRIPTORS["box"], "stride": 3, "random_state": 0, "device": "cpu"}
+    whole = gpuseg.segment(HOLED, 2, **options)
+    found = gpuseg.segment(lazy(HOLED, CHUNKS), 2, **options)
+    assert "not computed" in repr(found)
+    here = found.compute()
+    assert type(here) is gpuseg.Segmentation
+    np.testing.assert_array_equal(here.labels, whole.labels)
+    np.testing.assert_allclose(here.separability, whole.separability, rtol=1e-3, atol=1e-6)
+    bands = list(here.descriptors.bands())
+    assert [band.grid.shape[0] for band in bands] == list(found.components.chunks[1])
+    np.testing.assert_array_equal(np.concatenate([b.usable for b in bands]), whole.descriptors.usable)
+    np.testing.assert_allclose(
+        np.concatenate([b.values for b in bands], axis=1), whole.descriptors.values, atol=2e-5
+    )
+    found.save(tmp_path / "out")
+    assert (tmp_path / "out" / "labels.tif").exists()
+    assert found.plot().axes
+    with pytest.raises(ValueError, match=r"not in memory; .*`segmentation.select\(n\)` selects"):
+        found.model.select(5, found)
+
+
+# --- what cannot be had --------------------------------------------------------------------------------------
+
+
+def test_what_is_auto_follows_the_middle(monkeypatch):
+    monkeypatch.setattr("gpuseg.dask.MIDDLE", 100)
+    descriptor = [
+        LocalCorrelationMap("auto", "auto", 49),
+        GlideReflectionSymmetry(8, n_planes=4, pooling_radius=4),
+    ]
+    options = {"descriptor": descriptor, "stride": "auto", "random_state": 0, "device": "cpu"}
+    found = gpuseg.segment(lazy(PICTURE.image, CHUNKS), 2, **options)
+    assert found.parameters["lattice_period"] == pytest.approx(9, abs=0.6)
+    assert found.parameters["stride"] == 2
+    assert all(glide > 0 for glide in found.model.descriptor.descriptors[1].glides)
+    image = HOLED.copy()
+    image[10:110, 15:115] = np.nan
+    with pytest.raises(ValueError, match=r"looked for amid a dask array, in rows 10 to 110 .*; give numbers"):
+        gpuseg.segment(lazy(image, CHUNKS), 2, **options)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"n_patterns": "auto"}, ValueError, r"`n_patterns` is 'auto', but `image` is a dask array.*gpuseg.suggest"),
+        ({"n_patterns": 2000}, ValueError, r"`n_patterns` is 2000; at most the number of usable grid points, 1760"),
+        ({"max_memory": "1KB"}, ValueError, r"`max_memory` is 0.0 MB; at least 0.1 MB are needed"),
+        ({"mask": np.ones((3, 3), bool)}, ValueError, r"`mask` has shape \(3, 3\); that of `image`, \(120, 130\)"),
+        ({"mask": np.zeros((120, 130), bool)}, ValueError, "no finite pixel inside `mask`"),
+        ({"mask": np.full((120, 130), "x")}, TypeError, "`mask` has dtype"),
+        ({"device": "gpu"}, ValueError, "`device` is 'gpu'"),
+        ({"descriptor": LocalCorrelationMap(70, 3)}, ValueError, "`image` has 120 rows"),
+    ],
+)  # fmt: skip
+def test_parameters_that_make_no_sense(change, error, message):
+    options = {"n_patterns": 2, "descriptor": DESCRIPTORS["box"], "stride": 3, "device": "cpu"} | change
+    with pytest.raises(error, match=message):
+        gpuseg.segment(lazy(PICTURE.image, CHUNKS), **options)
+
+
+def test_images_that_make_no_sense():
+    def segment(image):
+        return gpuseg.segment(image, 2, descriptor=DESCRIPTORS["box"], device="cpu")
+
+    with pytest.raises(ValueError, match="is constant"):
+        segment(lazy(np.full((60, 60), 7), 20))
+    with pytest.raises(ValueError, match="has no finite pixel"):
+        segment(lazy(np.full((60, 60), np.nan), 20))
+    with pytest.raises(ValueError, match="for a series segment one frame"):
+        segment(lazy(np.zeros((3, 60, 60)), 20))
+    with pytest.raises(TypeError, match="complex128; real numbers are needed"):
+        segment(lazy(np.zeros((60, 60), complex), 20))
+    image = lazy(PICTURE.image, CHUNKS)
+    with pytest.raises(ValueError, match=r"chunks of unknown size; image.compute_chunk_sizes\(\)"):
+        segment(image[image.sum(axis=1) > 0])
+
+
+def test_a_descriptor_that_needs_all_of_the_image():
+    class Means:
+        def operations(self):
+            return (gpuseg.Feature("mean"),)
+
+        def transform(self, image, stride=5, mask=None, device="auto"):
+            raise AssertionError("not asked")
+
+    with pytest.raises(TypeError, match="Means cannot be worked on in blocks, for want of a method `grid`"):
+        gpuseg.segment(lazy(PICTURE.image, CHUNKS), descriptor=Means(), device="cpu")
+
+
+# --- series --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def movie():
+    frames = np.array(
+        [each.image for each in synthetic.boundary_movie((90, 100), n_frames=7, random_state=0)]
+    )
+    frames = frames.astype(np.float32)
+    frames[3] = 5  # dead
+    frames[5, :9] = np.nan
+    return frames
+
+
+SERIES = {
+    "descriptor": LocalCorrelationMap(6, 8, 49),
+    "stride": 4,
+    "random_state": 0,
+    "device": "cpu",
+    "fit_frames": [0, 2],
+}
+
+
+@pytest.mark.parametrize("options", [{}, {"n_operations": 15, "upsampling": False}])
+@pytest.mark.parametrize("masks", [None, "one", "each"])
+def test_a_series(movie, monkeypatch, options, masks):
+    monkeypatch.setattr("gpuseg.dask_series.LEAST_PIXELS", 1)
+    mask = None
+    if masks:
+        mask = np.ones((7, 90, 100), bool)
+        mask[:, :, 70:] = False
+        mask = mask[0] if masks == "one" else mask
+    lazy_mask = None if mask is None else lazy(mask, 40)
+    whole = gpuseg.segment_series(movie, 2, mask=mask, **SERIES, **options)
+    found = gpuseg.segment_series(lazy(movie, (2, 40, 70)), 2, mask=lazy_mask, **SERIES, **options)
+    assert len(found.walk.parts) == 4
+    assert found.labels.dtype == np.int8
+    np.testing.assert_array_equal(found.labels.compute(), whole.labels)
+    np.testing.assert_array_equal(found.certainty.compute(), whole.certainty)
+    np.testing.assert_array_equal(found.area_fractions.compute(), whole.area_fractions)
+    assert found.frames_flagged == whole.frames_flagged
+    assert list(found.frames_flagged) == [3]
+    assert found.model.accuracy == whole.model.accuracy
+    for k in (0, 3, -1):
+        np.testing.assert_array_equal(found[k].labels, whole[k].labels)
+        np.testing.assert_array_equal(found[k].certainty, whole[k].certainty)
+        assert found[k].index == whole[k].index
+    np.testing.assert_array_equal(found.pixel_certainty[5].compute(), whole[5].certainty)
+    assert [frame.index for frame in found] == [frame.index for frame in found[:]] == list(range(7))
+    with pytest.raises(IndexError, match="frame 7 is wanted, the series has 7 frames"):
+        found[7]
+    here = found.compute()
+    assert type(here) is gpuseg.SeriesSegmentation
+    np.testing.assert_array_equal(here.labels, whole.labels)
+
+
+def test_a_series_into_a_folder_goes_on(movie, monkeypatch, tmp_path):
+    monkeypatch.setattr("gpuseg.dask_series.LEAST_PIXELS", 1)
+    monkeypatch.setattr("gpuseg.dask_series.PARTS_AT_A_TIME", 2)
+    whole = gpuseg.segment_series(movie, 2, **SERIES)
+
+    def interrupt(frame):
+        if frame.index == 4:
+            raise KeyboardInterrupt
+
+    frames = lazy(movie, (2, 40, 70))
+    with pytest.raises(KeyboardInterrupt):
+        gpuseg.segment_series(frames, 2, out=tmp_path / "out", callback=interrupt, **SERIES)
+    seen = []
+    found = gpuseg.segment_series(
+        frames, 2, out=tmp_path / "out", callback=lambda frame: seen.append(frame.index), **SERIES
+    )
+    assert seen == [5, 6]
+    np.testing.assert_array_equal(found.labels, whole.labels)
+    assert found.frames_flagged == whole.frames_flagged
+
+
+def test_a_series_that_breaks_off(movie, monkeypatch):
+    monkeypatch.setattr("gpuseg.dask_series.LEAST_PIXELS", 1)
+
+    def read(block, block_info=None):
+        if block_info[0]["array-location"][0][0] >= 4:
+            raise OSError("the disk is gone")
+        return block
+
+    frames = lazy(movie, (2, 90, 100)).map_blocks(read, dtype=movie.dtype, meta=movie[:0])
+    found = gpuseg.segment_series(frames, 2, **SERIES)
+    with pytest.raises(OSError, match="the disk is gone"):
+        found.labels.compute()
+    here = found.compute()
+    assert len(here) == 4
+    assert here.ended_early == (
+        "the series broke off in frames 4 to 5: the disk is gone; the frames before are whole"
+    )
+    np.testing.assert_array_equal(here.labels, found.labels[:4].compute())
+
+
+# --- other processes -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Two workers, each a process of its own; no dashboard, so that no port is asked for twice."""
+    require(HERE, "dask and distributed are not installed; pip install 'gpuseg[dask]'")
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as workers,
+        Client(workers) as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+def on_workers(cluster):
+    import dask
+
+    with dask.config.set(scheduler=cluster):
+        yield cluster
+
+
+def test_workers_from_disk_to_disk(on_workers, tmp_path):
+    zarr = pytest.importorskip("zarr", reason="zarr is not installed")
+    import dask.array
+
+    zarr.save_array(str(tmp_path / "image.zarr"), HOLED, chunks=(32, 50))
+    options = {"descriptor": DESCRIPTORS["box"], "stride": 3, "random_state": 0, "device": "cpu"}
+    found = gpuseg.segment(dask.array.from_zarr(str(tmp_path / "image.zarr")), 2, **options)
+    assert len(found.chunked.blocks) > 4
+    found.labels.rechunk((60, 65)).to_zarr(str(tmp_path / "labels.zarr"))
+    labels = zarr.open_array(str(tmp_path / "labels.zarr"))[:]
+    np.testing.assert_array_equal(labels, gpuseg.segment(HOLED, 2, **options).labels)
+
+
+def test_a_series_on_workers(on_workers, movie, monkeypatch, tmp_path):
+    h5py = pytest.importorskip("h5py", reason="h5py is not installed")
+    import dask.array
+
+    monkeypatch.setattr("gpuseg.dask_series.LEAST_PIXELS", 1)
+    with h5py.File(tmp_path / "movie.h5", "w") as file:
+        file.create_dataset("frames", data=movie, chunks=(2, 45, 50))
+    with h5py.File(tmp_path / "movie.h5", "r") as file:
+        frames = dask.array.from_array(FromFile(tmp_path / "movie.h5", file["frames"]), chunks=(2, 90, 100))
+    found = gpuseg.segment_series(frames, 2, **SERIES)
+    whole = gpuseg.segment_series(movie, 2, **SERIES)
+    np.testing.assert_array_equal(found.labels.compute(), whole.labels)
+    assert found.frames_flagged == whole.frames_flagged
+
+
+class FromFile:
+    """A data set that every process opens for itself."""
+
+    def __init__(self, path, data):
+        self.path, self.shape, self.dtype, self.ndim = str(path), data.shape, data.dtype, data.ndim
+
+    def __getitem__(self, index):
+        import h5py
+
+        with h5py.File(self.path, "r") as file:
+            return file["frames"][index]
+
+
+def slow_and_told(block, folder):
+    """A chunk of pixels that takes its time, and says which process it was read in."""
+    (pathlib.Path(folder) / f"{os.getpid()}").touch()
+    time.sleep(0.05)
+    return block
+
+
+def test_a_worker_that_dies_half_way(on_workers, tmp_path):
+    options = {"descriptor": DESCRIPTORS["box"], "stride": 3, "random_state": 0, "device": "cpu"}
+    slow = lazy(HOLED, (20, 26)).map_blocks(slow_and_told, str(tmp_path), dtype=HOLED.dtype, meta=HOLED[:0])
+    found = gpuseg.segment(slow, 2, **options)
+    for file in tmp_path.iterdir():
+        file.unlink()
+    before = set(on_workers.run(os.getpid).values())
+    labels = on_workers.compute(found.labels)
+    while not any(tmp_path.iterdir()):
+        time.sleep(0.005)
+    assert not labels.done()
+    killed = int(next(tmp_path.iterdir()).name)
+    assert killed in before
+    os.kill(killed, signal.SIGKILL)
+    np.testing.assert_array_equal(labels.result(), gpuseg.segment(HOLED, 2, **options).labels)
+    on_workers.wait_for_workers(2)
+    assert killed not in on_workers.run(os.getpid).values()
+
+
+def test_nothing_is_imported_before_its_time():
+    code = "import sys, gpuseg.dask, gpuseg.dask_series; print('dask' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -400,7 +400,7 @@ def plan_blocks(
 
     if expected(1) > budget:
         raise ValueError(
-            f"`max_memory` is {budget / 2**20:.1f} MB; at least {expected(1) / 2**20:.1f} MB are needed for "
+            f"`max_memory` is {budget / 2**10:.0f} KB; at least {expected(1) / 2**10:.0f} KB are needed for "
             "a block of one grid point with what lies around it"
         )
     low, high = 1, max(grid.shape) + 1

@@ -10,8 +10,8 @@ themselves when they are given a dask array; nothing here has to be called. What
 
 Labels, certainty, components and descriptors are dask arrays, computed when they are asked for, each block
 from its own pixels and a halo around it. A block follows the chunks; chunks smaller than 1024 pixels are
-taken together, and those that need more than `max_memory` (`BLOCK_MEMORY`) are cut. A chunk itself has to fit into
-the memory of a worker.
+taken together, and those that need more than `max_memory` (`BLOCK_MEMORY`) are cut. A chunk itself has to fit
+into the memory of a worker.
 
 Workers are those of the scheduler that dask uses: its threads, or the processes and machines of a
 ``dask.distributed.Client``. Workers need gpuseg installed. With ``device="auto"`` each task runs on the GPU
@@ -240,7 +240,9 @@ class DaskDescriptors:
         As in `gpuseg.Descriptors`.
     operations : tuple of N
     grid : Grid
-    usable : (h, w) bool dask array
+    usable : (h, w) bool dask array, or one in memory
+    descriptor : None
+        Nothing had to be learnt that is not in the model.
     """
 
     values: Any
@@ -407,12 +409,13 @@ class DaskSegmentation(Segmentation):
         import dask
 
         names = ("image", "labels", "certainty", "components", "point_labels", "point_certainty")
-        arrays = dict(zip(names, dask.compute(*(getattr(self, name) for name in names)), strict=True))
-        others = {
-            name: getattr(self, name)
-            for name in ("descriptors", "model", "parameters", "timings", "device", "evidence")
-        }
-        return Segmentation(**arrays, **others)
+        *found, usable = dask.compute(*(getattr(self, name) for name in names), self.descriptors.usable)
+        others = ("model", "parameters", "timings", "device", "evidence")
+        return Segmentation(
+            **dict(zip(names, found, strict=True)),
+            **{name: getattr(self, name) for name in others},
+            descriptors=replace(self.descriptors, usable=usable),
+        )
 
     def plot(self, **options: Any) -> Figure:
         """As `Segmentation.plot`; computes the image and its labels into memory.

@@ -462,7 +462,8 @@ def segment(
     ----------
     image : (H, W) array_like
         Intensities of any integer, floating or boolean type, at least one patch large. Gain and offset do
-        not matter. NaN and infinite pixels are left out. NumPy, CuPy, torch, dask and whatever speaks DLPack.
+        not matter. NaN and infinite pixels are left out. NumPy, CuPy, torch and whatever speaks DLPack. A
+        dask array is worked on in blocks and gives dask arrays, see `gpuseg.dask`.
     n_patterns : int or "auto"
         Number of patterns to find, from 1 to the number of grid points. "auto" is the largest number up to 8
         of which every two are apart and each fills a region; 1 is possible. See `Segmentation.evidence`.
@@ -494,7 +495,8 @@ def segment(
     Returns
     -------
     Segmentation
-        With ``labels``, ``certainty`` and every stage on the way.
+        With ``labels``, ``certainty`` and every stage on the way; of a dask array a
+        `gpuseg.dask.DaskSegmentation`, with labels that are still to be computed.
 
     Raises
     ------

@@ -336,6 +336,8 @@ def segment_series(
     Returns
     -------
     SeriesSegmentation
+        Of a dask array without `out` and `callback` a `gpuseg.dask_series.DaskSeriesSegmentation`: learnt,
+        with labels that are still to be computed by dask's workers.
 
     Raises
     ------

@@ -165,6 +165,26 @@ def test_chunks_do_not_matter(name, case):
     assert learnt.model.typical_misfit == pytest.approx(whole.model.typical_misfit, rel=1e-2)
 
 
+@pytest.mark.parametrize("line", [24, 25])
+def test_the_nearest_score_may_lie_blocks_away(line):
+    image = build_image("lattice", (56, 180), "float32", seed=3)
+    mask = np.zeros(image.shape, bool)
+    mask[:, :24] = True
+    mask[line, 24:] = True  # a pixel wide: nothing is scored along it, with grid points on it or beside it
+    options = {"descriptor": PreselectedTranslations([(2, 1), (0, 3)], 2), "stride": 2, "device": "cpu"}
+    whole = gpuseg.segment(image, 3, mask=mask, random_state=0, **options)
+    assert whole.descriptors.usable[:, 20:].any() == (line == 24)
+    chunks = ((20, 20, 16), (30,) * 6)
+    found = whole.model.predict(lazy(image, chunks), mask=lazy(mask, chunks), device="cpu")
+    assert max(block.around for block in found.chunked.blocks) > 60
+    assert min(block.around for block in found.chunked.blocks) < 10
+    got = computed(found)
+    np.testing.assert_allclose(got["values"], whole.descriptors.values, atol=2e-5)
+    np.testing.assert_array_equal(got["labels"], whole.labels)
+    learnt = gpuseg.segment(lazy(image, chunks), 3, mask=lazy(mask, chunks), random_state=0, **options)
+    np.testing.assert_array_equal(learnt.labels.compute(), whole.labels)
+
+
 # --- learnt from all of it -----------------------------------------------------------------------------------
 
 PICTURE = synthetic.bicrystal((120, 130), period=9, misorientation=18, counts=4, random_state=0)

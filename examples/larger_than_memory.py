@@ -2,9 +2,9 @@
 
     python examples/larger_than_memory.py [FIGURE.png]
 
-Needs `pip install "gpuseg[dask]"`. A bicrystal of three counts per pixel is written to files, opened as a dask
-array and segmented block by block; the labels go to files again, and nobody ever has either of them in memory
-as a whole. The figure shows every fourth pixel.
+Needs `pip install "gpuseg[dask]"`. A bicrystal of three counts per pixel is written to files, opened as a
+dask array and segmented block by block; the labels go to files again, and nobody ever has either of them in
+memory as a whole. The figure shows every fourth pixel.
 """
 
 import sys
@@ -26,7 +26,7 @@ def main(figure_file: str = "larger_than_memory.png") -> None:
         dask.array.to_npy_stack(f"{folder}/image", dask.array.from_array(made.image, chunks=(400, -1)))
         # with GPUs: dask_cuda.LocalCUDACluster(), one worker for each
         with (
-            LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as workers,
+            LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as workers,
             Client(workers),
         ):
             image = dask.array.from_npy_stack(f"{folder}/image")  # or dask.array.from_zarr("image.zarr")

@@ -19,7 +19,7 @@ import numpy as np
 from gpuseg.arrays import Device, home_of, move, namespace, resolve_device, to_numpy
 from gpuseg.clustering import certainty, squared_distances
 from gpuseg.decomposition import Moments, moments, project, together
-from gpuseg.descriptors.base import Ready, usable_points, valid_pixels
+from gpuseg.descriptors.base import Ready, Score, usable_points, valid_pixels
 from gpuseg.descriptors.filling import NOWHERE
 from gpuseg.engines import engine_for
 from gpuseg.grid import Grid
@@ -29,6 +29,8 @@ from gpuseg.large import (
     BYTES_PER_POINT,
     BYTES_PER_SCORE,
     MANY_COMPONENTS,
+    MemoryPlan,
+    within_memory,
 )
 
 __all__ = [
@@ -426,13 +428,14 @@ def _check(descriptor: Any) -> None:
 def _ends(chunks: Sequence[int], cells: np.ndarray, most: int) -> tuple[int, ...]:
     """Where blocks of at most so many grid points begin and end along an axis."""
     last = len(cells) - 1
-    ends = [0]
+    ends, begin = [0], 0
     for edge in itertools.accumulate(chunks):
         at = last if edge >= cells[-1] else int(np.searchsorted(cells, edge))
-        if at > ends[-1] and (cells[at] - cells[ends[-1]] >= LEAST_SIDE or at == last):
+        if at > ends[-1] and (edge - begin >= LEAST_SIDE or at == last):
+            if at == last and edge - begin < LEAST_SIDE and len(ends) > 1:
+                del ends[-1]  # the rest goes with the one before
             ends.append(at)
-    if len(ends) > 2 and cells[last] - cells[ends[-2]] < LEAST_SIDE:
-        del ends[-2]
+            begin = edge
     cut = [0]
     for begin, end in itertools.pairwise(ends):
         parts = -(-(end - begin) // most)
@@ -734,12 +737,30 @@ def _score(
         return xp.full((n, *window.grid.shape), xp.nan, dtype=xp.float32), usable, 0
     pixels = whole.normalise(image, valid)
     ready = Ready(image, pixels, valid, where, whole.spread, filling=all_of_it)
-    values = descriptor.scorer(ready, window.grid)(window.grid)
+    whole_window = MemoryPlan(window.grid, window.grid.shape[0], 0, 0)
+    scorer = descriptor.scorer(ready, window.grid)
+    values = within_memory(
+        lambda plan: _in_bands(scorer, whole_window if plan is None else plan), whole_window
+    )
     if all_of_it or not bool(xp.any(xp.isnan(values))):
         return values, usable, 0
     lacking = _lacking(to_numpy(xp.isnan(values)), to_numpy(usable), valid, window)
     opposite = np.full(values.shape[0], -1, np.int64)  # these were looked at already
     return engine_for(where).fill_missing(values, opposite, usable, NOWHERE), usable, lacking
+
+
+def _in_bands(scorer: Score, plan: MemoryPlan) -> Any:
+    """Values (N, h, w), some rows of grid points at a time."""
+    if plan.n_bands == 1:
+        return scorer(plan.grid)
+    values: Any = None
+    for begin in range(0, plan.grid.shape[0], plan.rows):
+        end = min(begin + plan.rows, plan.grid.shape[0])
+        found = scorer(plan.grid.band(begin, end))
+        if values is None:
+            values = namespace(found).empty((found.shape[0], *plan.grid.shape), dtype=found.dtype)
+        values[:, begin:end, :] = found
+    return values
 
 
 def _lacking(missing: np.ndarray, usable: np.ndarray, valid: Any, window: Window) -> int:

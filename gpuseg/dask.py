@@ -5,8 +5,9 @@ themselves when they are given a dask array; nothing here has to be called. What
 
 1. Each pixel is read once for the mean and spread of the image and for what of it is masked.
 2. Every block is scored once; the covariance of all descriptors is summed up over the blocks, so that the
-   principal components are exact, and `ENOUGH_SAMPLES` grid points are drawn, from which k-means learns. An
-   image with fewer grid points gives all of them, and then the labels are those of an image in memory.
+   principal components are exact, and 262 144 grid points (`ENOUGH_SAMPLES`; fewer of more than 256
+   operations) are drawn, from which k-means learns. An image with fewer grid points gives all of them, and
+   then the labels are those of an image in memory.
 
 Labels, certainty, components and descriptors are dask arrays, computed when they are asked for, each block
 from its own pixels and a halo around it. A block follows the chunks; chunks smaller than 1024 pixels are
@@ -80,8 +81,9 @@ log = logging.getLogger("gpuseg")
 BLOCK_MEMORY = 512 << 20
 """Bytes that the work on a block may take, where `max_memory` does not say how many."""
 
-ENOUGH_SAMPLES = 1 << 16
-"""Grid points that k-means learns from; all of them where an image has no more."""
+ENOUGH_SAMPLES, SAMPLE_MEMORY = 1 << 18, 256 << 20
+"""Grid points that k-means learns from, and bytes that their descriptors take, at most; all grid points where
+an image has no more."""
 
 MIDDLE = 1024
 """Sizes that are "auto" follow the lattice in so many rows and columns of pixels amid the image."""
@@ -143,11 +145,20 @@ class Chunked:
         shared = [dask.delayed(each, pure=False, traverse=False) for each in (self.descriptor, *arguments)]
 
         def of(block: Block, *rest: Any) -> Any:
-            window = self.layout.window(block)
-            pixels = _part(self.image, window.region), _part(self.mask, window.region)
+            window, *pixels = self._seen(block)
             return task(*pixels, window, self.whole, shared[0], self.device, *shared[1:], *rest)
 
         return of
+
+    @functools.cached_property
+    def _seen(self) -> Callable[[Block], tuple[Any, Any, Any]]:
+        """Of a block its window with the pixels and their mask, the same for all tasks."""
+
+        def seen(block: Block) -> tuple[Any, Any, Any]:
+            window = self.layout.window(block)
+            return window, _part(self.image, window.region), _part(self.mask, window.region)
+
+        return functools.cache(seen)
 
     def learn(self, look_only: bool = False, chosen: np.ndarray | None = None) -> tuple[Chunked, Learnt]:
         """Score the blocks, those again that lack something around them.
@@ -323,7 +334,7 @@ class DaskSegmentation(Segmentation):
         samples = self.drawn
         if samples is None:
             assert self.chunked is not None  # one of the two is there
-            samples = self.chunked.learn(chosen=_draw(self.chunked.n_usable))[1].samples
+            samples = self.chunked.learn(chosen=_draw(self.chunked))[1].samples
         grid = Grid((1, len(samples)), 1, (0, 0), (1, len(samples)))
         values = np.ascontiguousarray(samples.T)[:, None, :]
         return Descriptors(values, self.operations, grid, np.ones(grid.shape, bool))
@@ -679,12 +690,13 @@ def _ranks(
     return found, int(ends[-1, -1])
 
 
-def _draw(n_usable: int) -> np.ndarray | None:
+def _draw(chunked: Chunked) -> np.ndarray | None:
     """Ranks of the grid points that are drawn, the same whatever the blocks; None for all of them."""
-    if n_usable <= ENOUGH_SAMPLES:
+    n_samples = min(ENOUGH_SAMPLES, SAMPLE_MEMORY // (4 * len(chunked.descriptor.operations())))
+    if chunked.n_usable <= n_samples:
         return None
     random = np.random.default_rng(0)  # of its own: the seeds of k-means are drawn as in memory
-    return np.sort(random.choice(n_usable, ENOUGH_SAMPLES, replace=False, shuffle=False))
+    return np.sort(random.choice(chunked.n_usable, n_samples, replace=False, shuffle=False))
 
 
 def _learn(chunked: Chunked) -> tuple[Chunked, Any, np.ndarray]:
@@ -694,7 +706,7 @@ def _learn(chunked: Chunked) -> tuple[Chunked, Any, np.ndarray]:
     if unweighted:  # all of one weight, and what was learnt is weighted afterwards
         equal = replace(descriptor, weights=(1.0,) * len(descriptor.descriptors))
         chunked = replace(chunked, descriptor=equal)
-    chunked, learnt = chunked.learn(chosen=_draw(chunked.n_usable))
+    chunked, learnt = chunked.learn(chosen=_draw(chunked))
     if not unweighted:
         return chunked, learnt.moments, learnt.samples
     weighted = descriptor.weighted_by(learnt.samples)

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import logging
 import os
 import pathlib
 import signal
@@ -28,6 +29,7 @@ from gpuseg import (
     RotationalSymmetry,
     synthetic,
 )
+from gpuseg.engines import cpu
 from tests.emulator import require
 from tests.strategies import build_image, build_mask
 
@@ -549,3 +551,76 @@ def test_nothing_is_imported_before_its_time():
     code = "import sys, gpuseg.dask, gpuseg.dask_series; print('dask' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    ("chunks", "least", "most", "ends"),
+    [
+        ((100,) * 5, 1, 1000, (0, 20, 40, 60, 80, 100)),
+        ((100,) * 5, 200, 1000, (0, 40, 100)),
+        ((7,) * 71 + (3,), 100, 1000, (0, 21, 42, 63, 100)),
+        ((500,), 1, 30, (0, 25, 50, 75, 100)),
+        ((1, 498, 1), 1, 1000, (0, 1, 100)),
+        ((120, 380), 600, 1000, (0, 100)),
+    ],
+)
+def test_blocks_follow_the_chunks(chunks, least, most, ends, monkeypatch):
+    from gpuseg import blocks
+
+    monkeypatch.setattr(blocks, "LEAST_SIDE", least)
+    found = blocks._ends(chunks, gpuseg.Grid.full((500, 500), 5).cells(0), most)
+    assert found == ends
+
+
+def test_blocks_keep_to_their_memory():
+    from gpuseg import blocks
+
+    def sides(budget):
+        layout = blocks.plan_blocks(LocalCorrelationMap(), (9000, 9000), 5, ((9000,), (9000,)), 5, budget)
+        assert {
+            block.settled for block in layout.with_room(layout.blocks(), np.zeros(layout.shape, int))
+        } == {True}
+        return np.diff(layout.ends[0])
+
+    assert max(sides(16 << 20)) < max(sides(64 << 20)) < max(sides(1 << 30))
+    assert 4 * 81 * max(sides(64 << 20)) ** 2 < 64 << 20
+    assert np.ptp(sides(64 << 20)) <= 1
+
+
+def test_on_a_gpu(emulated_cuda):
+    emulated_cuda()
+    image, descriptor = HOLED[:60, :66], LocalCorrelationMap(4, 4, 25)
+    whole = gpuseg.segment(image, descriptor=descriptor, stride=2, random_state=0, device="cpu")
+    found = gpuseg.segment(
+        lazy(image, (30, 40)),
+        descriptor=descriptor,
+        stride=2,
+        random_state=0,
+        device="cuda",
+        max_memory="1MB",
+    )
+    assert found.device == "cuda:0"
+    got = computed(found)
+    assert type(got["labels"]) is np.ndarray  # where the chunks live
+    np.testing.assert_allclose(got["values"], whole.descriptors.values, atol=1e-5)
+    np.testing.assert_array_equal(got["labels"], whole.labels)
+
+
+def test_a_worker_short_of_memory_scores_fewer_rows_at_a_time(monkeypatch, caplog):
+    options = {"descriptor": DESCRIPTORS["box"], "stride": 3, "random_state": 0, "device": "cpu"}
+    whole = gpuseg.segment(HOLED, 2, **options)
+    scores = cpu.translation_scores
+
+    def limited(pixels, valid, grid, *rest):
+        if grid.shape[0] > 5:
+            raise MemoryError("42 bytes")
+        return scores(pixels, valid, grid, *rest)
+
+    monkeypatch.setattr(cpu, "translation_scores", limited)
+    with caplog.at_level(logging.WARNING, "gpuseg"):
+        found = gpuseg.segment(lazy(HOLED, CHUNKS), 2, **options)
+        np.testing.assert_array_equal(found.labels.compute(), whole.labels)
+    assert "out of memory: again in" in caplog.text
+    monkeypatch.setattr(cpu, "translation_scores", lambda *_: limited(None, None, np.empty(6)))
+    with pytest.raises(MemoryError, match=r"not even one row .*\(42 bytes\)"):
+        gpuseg.segment(lazy(HOLED, CHUNKS), 2, **options)

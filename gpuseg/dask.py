@@ -45,19 +45,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpuseg.arrays import Device, is_dask, namespace, to_numpy
-from gpuseg.blocks import (
-    Block,
+from gpuseg.block_tasks import (
     Intensities,
-    Layout,
     Learnt,
     Patterns,
     label_block,
     learn_block,
     look_at,
-    plan_blocks,
     tally_block,
     values_of_block,
 )
+from gpuseg.blocks import Block, Layout, plan_blocks
 from gpuseg.checks import AUTO, check_image, check_int_or_auto, check_memory
 from gpuseg.clustering import check_random_state, squared_distances
 from gpuseg.decomposition import PCA, check_n_components, project

@@ -82,7 +82,13 @@ class Window:
     beyond: tuple[bool, bool, bool, bool]
 
     def room(self) -> np.ndarray:
-        """(h, w): distance of each grid point from the nearest one beyond, inf if there is none."""
+        """How far from each grid point the nearest one beyond lies.
+
+        Returns
+        -------
+        (h, w) float64 array
+            In steps of the grid; inf if there is none.
+        """
         h, w = self.grid.shape
         row, col = np.arange(h)[:, None], np.arange(w)[None, :]
         steps = np.full((h, w), np.inf)

@@ -11,8 +11,8 @@ themselves when they are given a dask array; nothing here has to be called. What
 
 Labels, certainty, components and descriptors are dask arrays, computed when they are asked for, each block
 from its own pixels and a halo around it. A block follows the chunks; chunks smaller than 1024 pixels are
-taken together, and those that need more than `max_memory` (`BLOCK_MEMORY`) are cut. A chunk itself has to fit
-into the memory of a worker.
+taken together, and those that need more than `max_memory` (`BLOCK_MEMORY`) are cut. A chunk has to fit into
+the memory of a worker, unless it comes straight from a file: of one larger than 512 MB only parts are read.
 
 Workers are those of the scheduler that dask uses: its threads, or the processes and machines of a
 ``dask.distributed.Client``. Workers need gpuseg installed. With ``device="auto"`` each task runs on the GPU
@@ -493,10 +493,11 @@ def segment_dask(
     image : (H, W) dask array
     n_patterns : int
         "auto" needs all of an image in memory.
-    descriptor, stride, n_components, upsampling, random_state
+    descriptor, stride, n_components, upsampling
         As in `gpuseg.segment`. What is "auto" follows the lattice in the `MIDDLE` of the image.
     sort_labels_by_pattern_size : bool
         Whether label 0 is the smallest pattern, counted in the grid points drawn.
+    random_state : int, numpy.random.RandomState or None
     mask : (H, W) dask array or array_like of bool, optional
     device : {"auto", "cpu", "cuda", "cuda:i"}
         Of every worker.
@@ -756,9 +757,14 @@ def _usable(chunked: Chunked) -> Any:
 def _part(array: Any, region: tuple[slice, slice]) -> Any:
     """Some pixels as one delayed NumPy or CuPy array, None of None.
 
-    Its tasks are those of the dask array, so that a chunk is read once for all blocks that need it.
+    Its tasks are those of the dask array, so that a chunk is read once for all blocks that need it; but of an
+    array on disk whose chunks are too large for that each block reads its own part.
     """
-    return None if array is None else array[region].rechunk(-1).to_delayed(optimize_graph=False).item()
+    if array is None:
+        return None
+    on_disk = set(array.dask.layers) == {array.name, f"original-{array.name}"}
+    largest = array.dtype.itemsize * math.prod(max(sizes) for sizes in array.chunks)
+    return array[region].rechunk(-1).to_delayed(optimize_graph=on_disk and largest > BLOCK_MEMORY).item()
 
 
 def _reduced(function: Callable[[Any], Any], parts: list[Any]) -> Any:

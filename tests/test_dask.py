@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -456,7 +457,7 @@ def two_workers():
 
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as workers,
-        Client(workers) as client,
+        Client(workers, set_as_default=False) as client,
     ):
         yield client
 
@@ -473,6 +474,32 @@ def on_workers(cluster):
 
     with dask.config.set(scheduler=cluster):
         yield cluster
+
+
+class OneChunk:
+    """A file without chunks that remembers how much of it was read at a time."""
+
+    shape, dtype, ndim = (300, 280), np.dtype("f4"), 2
+    read: ClassVar[list[int]] = []
+
+    def __getitem__(self, index):
+        part = np.resize(HOLED, self.shape)[index]
+        self.read.append(part.size)
+        return part
+
+
+def test_chunks_too_large_for_memory_are_read_in_parts(monkeypatch):
+    import dask.array
+
+    monkeypatch.setattr("gpuseg.dask.BLOCK_MEMORY", 1 << 18)
+    image = dask.array.from_array(OneChunk(), chunks=-1, asarray=False)
+    options = {"descriptor": DESCRIPTORS["direct"], "stride": 4, "random_state": 0, "device": "cpu"}
+    found = gpuseg.segment(image, 2, **options)
+    labels = found.labels.compute()
+    assert len(found.chunked.blocks) >= 9
+    assert max(OneChunk.read) < 0.2 * labels.size
+    whole = gpuseg.segment(np.resize(HOLED, OneChunk.shape), 2, **options)
+    np.testing.assert_array_equal(labels, whole.labels)
 
 
 def test_workers_from_disk_to_disk(on_workers, tmp_path):

@@ -172,8 +172,12 @@ class Layout:
     @functools.cached_property
     def _edges(self) -> tuple[np.ndarray, np.ndarray]:
         """Pixels at which cells of blocks begin, and the ends of the image."""
-        rows, cols = (self.grid.cells(axis)[list(ends)] for axis, ends in enumerate(self.ends))
+        rows, cols = (self._cells[axis][list(ends)] for axis, ends in enumerate(self.ends))
         return rows, cols
+
+    @functools.cached_property
+    def _cells(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.grid.cells(0), self.grid.cells(1)
 
     def cell(self, block: Block) -> tuple[slice, slice]:
         """The pixels that are nearest to a block; together they are the image.
@@ -187,7 +191,7 @@ class Layout:
         (slice, slice)
         """
         row, col = (
-            slice(*self.grid.cells(axis)[list(span)].tolist())
+            slice(*self._cells[axis][list(span)].tolist())
             for axis, span in enumerate((block.rows, block.cols))
         )
         return row, col

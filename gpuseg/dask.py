@@ -143,20 +143,17 @@ class Chunked:
         shared = [dask.delayed(each, pure=False, traverse=False) for each in (self.descriptor, *arguments)]
 
         def of(block: Block, *rest: Any) -> Any:
-            window, *pixels = self._seen(block)
-            return task(*pixels, window, self.whole, shared[0], self.device, *shared[1:], *rest)
+            if block not in self._seen:
+                window = self.layout.window(block)
+                self._seen[block] = _part(self.image, window.region), _part(self.mask, window.region), window
+            return task(*self._seen[block], self.whole, shared[0], self.device, *shared[1:], *rest)
 
         return of
 
     @functools.cached_property
-    def _seen(self) -> Callable[[Block], tuple[Any, Any, Any]]:
-        """Of a block its window with the pixels and their mask, the same for all tasks."""
-
-        def seen(block: Block) -> tuple[Any, Any, Any]:
-            window = self.layout.window(block)
-            return window, _part(self.image, window.region), _part(self.mask, window.region)
-
-        return functools.cache(seen)
+    def _seen(self) -> dict[Block, tuple[Any, Any, Any]]:
+        """Pixels of blocks, their masks and windows, the same for all tasks."""
+        return {}
 
     def learn(self, look_only: bool = False, chosen: np.ndarray | None = None) -> tuple[Chunked, Learnt]:
         """Score the blocks, those again that lack something around them.
@@ -499,6 +496,7 @@ def segment_dask(
         Whether label 0 is the smallest pattern, counted in the grid points drawn.
     random_state : int, numpy.random.RandomState or None
     mask : (H, W) dask array or array_like of bool, optional
+        One in memory travels to the workers with the tasks.
     device : {"auto", "cpu", "cuda", "cuda:i"}
         Of every worker.
     max_memory : int or str, optional

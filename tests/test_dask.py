@@ -651,3 +651,11 @@ def test_a_worker_short_of_memory_scores_fewer_rows_at_a_time(monkeypatch, caplo
     monkeypatch.setattr(cpu, "translation_scores", lambda *_: limited(None, None, np.empty(6)))
     with pytest.raises(MemoryError, match=r"not even one row .*\(42 bytes\)"):
         gpuseg.segment(lazy(HOLED, CHUNKS), 2, **options)
+
+
+def test_results_travel():
+    import pickle
+
+    found = gpuseg.segment(lazy(HOLED, CHUNKS), 2, descriptor=DESCRIPTORS["box"], stride=3, device="cpu")
+    again = pickle.loads(pickle.dumps(found))
+    np.testing.assert_array_equal(again.labels.compute(), found.labels.compute())

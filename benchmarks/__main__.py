@@ -6,22 +6,17 @@ import argparse
 import json
 import os
 import sys
-import tempfile
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from . import report
-from .cases import CASES, Case, chosen
+from . import goals, report
+from .cases import CASES, chosen
 from .pystem_client import DEFAULT_FOLDER, Pystem, PystemError
-from .timing import Contender
 
-WHOLE_PROCESS = ("cli", "first-call", "import", "memory")
-SERIES = ("series", "series-memory")
-MEMORY = ("memory", "series-memory")
 DEVICES = ("cpu", "cuda")
 RESULTS = Path(__file__).with_name("results")
 PAGE = Path(__file__).with_name("page")
@@ -39,6 +34,11 @@ def parser() -> argparse.ArgumentParser:
     right.add_argument("--device", default="cpu", help="where gpuseg works (default: cpu)")
     right.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to FILE")
     _pystem_option(right)
+    rapids = works.add_parser("cuml", help="PCA and k-means on a GPU: gpuseg's own beside cuML's")
+    rapids.set_defaults(work=speed, case=["learning-*"])
+    _run_options(rapids, rounds=5)
+    _pystem_option(rapids)
+    rapids.set_defaults(device="cuda")
     roof = works.add_parser("roofline", help="how near each stage comes to the machine's own limits")
     roof.set_defaults(work=roofline)
     roof.add_argument("--size", type=positive, default=1024, help="side of the image (default: 1024)")
@@ -49,6 +49,17 @@ def parser() -> argparse.ArgumentParser:
         "--study", type=study, action="append", default=[], metavar="GLOB", help="only these; repeatable"
     )
     _run_options(curves, rounds=3)
+    tries = works.add_parser("questions", help="on a GPU: constants, shares and choices of the kernels")
+    tries.set_defaults(work=questions)
+    _run_options(tries, rounds=5)
+    every = works.add_parser("gpu", help="everything worth knowing of a GPU, in order of importance")
+    every.set_defaults(work=gpu)
+    every.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where everything goes")
+    every.add_argument(
+        "--step", action="append", default=[], metavar="GLOB", help="only these steps; repeatable"
+    )
+    every.add_argument("--minutes", type=positive, default=20, help="for all of it (default: 20)")
+    every.add_argument("--quick", action="store_true", help="small pictures: does it all run?")
     show = works.add_parser("table", help="Markdown tables of JSON files made by --json")
     show.set_defaults(work=table)
     show.add_argument("files", type=results_file, nargs="+", metavar="FILE.json")
@@ -163,6 +174,7 @@ def preamble(pystem: Pystem | None) -> dict[str, Any]:
     if here["load_before"] is not None and here["load_before"] > report.BUSY * here["cores"]:
         print(f"the machine is busy (load {here['load_before']:.2f}): times will be poor", file=sys.stderr)
     return {
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": machine.versions(),
         "pystem": pystem.versions if pystem else {},
         "machine": here,
@@ -171,82 +183,29 @@ def preamble(pystem: Pystem | None) -> dict[str, Any]:
 
 
 def speed(options: argparse.Namespace) -> int:
-    """Time the chosen cases on the devices there are."""
-    cases = chosen(options.case)
+    """Time the chosen cases on the devices there are; 1 if one of them broke off."""
+    from . import learning
+    from .speed import measure
+
     rounds = 2 if options.quick else options.rounds
+    broken = False
     with reference(options.pystem) as pystem:
         results = {**preamble(pystem), "rounds": rounds, "quick": options.quick, "cases": []}
-        for case in cases:
+        for case in chosen(options.case):
             for device in case.devices:
-                if options.device in (None, device):
-                    results["cases"].append(measure(case, device, pystem, rounds, results, options.quick))
-                    keep(results, options.json)
-    return 0
-
-
-def measure(
-    case: Case, device: str, pystem: Pystem | None, rounds: int, run: dict[str, Any], quick: bool
-) -> dict[str, Any]:
-    """One case on one device: rows, rightness of the results and goals; or why it was not measured."""
-    size = case.quick_size if quick else case.size
-    picture = case.picture or f"{size}x{size}"
-    found: dict[str, Any] = {"name": case.name, "device": device, "picture": picture, "what": case.what}
-    print(f"{case.name} on {device}, {picture}: {case.what}", flush=True)
-    if device == "cuda" and not run["device"]["usable"]:
-        print(f"  not measured: {run['device']['reason']}")
-        return {**found, "not_measured": run["device"]["reason"]}
-    from . import images, timing
-
-    scene = images.bicrystal(size, dose=3.0)
-    with tempfile.TemporaryDirectory(prefix="gpuseg-bench-") as folder:
-        people, baseline = _people(case, device, scene, pystem, Path(folder), quick)
-        unit = "MB" if case.work in MEMORY else "s"
-        rows = timing.rows(timing.interleave(people, rounds), baseline, unit)
-    found["rows"] = [report.row_to_json(row) for row in rows]
-    for row in found["rows"]:
-        print(report.line(row), flush=True)
-    found["rightness"] = {person.name: person.rightness() for person in people if person.rightness}
-    for who, measures in found["rightness"].items():
-        print("  " + ", ".join(f"{measure} of {who}: {value:.3g}" for measure, value in measures.items()))
-    if case.work in ("descriptors", "dense") and case.descriptor == "translations" and device == "cpu":
-        found["limit_seconds"] = limit(case, size, run)
-        print(f"  the machine's own limit for box: {found['limit_seconds'] * 1000:.2f} ms")
-    found["goals"] = (
-        []
-        if quick or device != "cpu"
-        else report.goals_to_json(case.goals, rows, found["rightness"].get("gpuseg", {}))
-    )
-    return found
-
-
-def _people(
-    case: Case, device: str, scene: Any, pystem: Pystem | None, folder: Path, quick: bool
-) -> tuple[list[Contender], str | None]:
-    """Who takes part in a case, and the name of the baseline."""
-    from . import contenders, dense, predict, process, series, zernike
-
-    if case.work in WHOLE_PROCESS:
-        return process.contenders(case, scene[0], folder), None
-    if case.work in SERIES:
-        return series.contenders(case, device, folder, quick), None
-    if case.work == "dense":
-        return dense.contenders(case, device, scene)
-    if case.work == "predict":
-        return predict.contenders(case, device, scene[0].shape[0])
-    if case.work == "zernike":
-        return zernike.contenders(case, device, scene)
-    return contenders.contenders(case, device, scene, pystem)
-
-
-def limit(case: Case, size: int, run: dict[str, Any]) -> float:
-    """What the machine could do at best in a case of descriptors."""
-    from . import contenders, work
-
-    descriptor = contenders.descriptor_of(case, "box")
-    shifts = np.array([(t.d_row, t.d_col) for t in descriptor.operations()])
-    copies, rate = run["machine"]["copy_gb_per_s"] * 1e9, run["machine"]["multiply_adds_per_s"]
-    least = work.box_scores(size**2, descriptor.grid((size, size), case.stride).size, shifts, case.stride)
-    return least.seconds(work.Peaks(run["machine"]["cores"], copies, copies, copies, rate))[0]
+                if options.device not in (None, device):
+                    continue
+                try:
+                    found = measure(case, device, pystem, rounds, results, options.quick)
+                except Exception as error:  # the other cases are still wanted
+                    traceback.print_exc()
+                    broken = True
+                    reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+                    found = {"name": case.name, "device": device, "picture": "?", "not_measured": reason}
+                results["cases"].append(found)
+                keep(results, options.json)
+    print(learning.verdict(results["cases"]), end="")
+    return int(broken)
 
 
 def roofline(options: argparse.Namespace) -> int:
@@ -284,6 +243,58 @@ def studies(options: argparse.Namespace) -> int:
             print("\n".join(curves.lines(found)), flush=True)
             keep(results, options.json)
     return 0
+
+
+def questions(options: argparse.Namespace) -> int:
+    """Try what can only be tried on a GPU; 2 where there is none."""
+    from gpuseg import arrays
+
+    from . import questions as asked
+
+    if not _gpu_is_there():
+        return 2
+    size, radius, rounds = (128, 8, 2) if options.quick else (1024, 20, options.rounds)
+    results = {**preamble(None), "rounds": rounds, "quick": options.quick, "questions": []}
+    for row in asked.measure(asked.Bench(size, radius, arrays.resolve_device("cuda")), rounds):
+        results["questions"].append(row)
+        print(asked.line(row), flush=True)
+        keep(results, options.json)
+    return 0
+
+
+def gpu(options: argparse.Namespace) -> int:
+    """Run every step; 1 if one of them did not pass, 2 where there is no GPU."""
+    from . import gpu as everything
+
+    if not _gpu_is_there():
+        return 2
+    out = options.out.resolve()
+    plan = everything.chosen(everything.steps(out, options.quick), options.step)
+    if not plan:
+        print(f"no step is called {options.step}; there are: {everything.names()}", file=sys.stderr)
+        return 2
+    out.mkdir(parents=True, exist_ok=True)
+    results = {**preamble(None), "quick": options.quick, "steps": []}
+
+    def each(found: list[dict[str, Any]]) -> None:
+        results["steps"] = found
+        report.write(out / "gpu.json", results)
+
+    found = everything.run(plan, out, 60.0 * options.minutes, each)
+    runs = {path.stem: json.loads(path.read_text()) for path in sorted(out.glob("*.json"))}
+    text = "\n\n".join([report.heading(results), everything.table(found), goals.table(runs, "cuda")])
+    (out / "summary.md").write_text(text + "\n")
+    print(text)
+    return int(any(row["outcome"] != "passed" for row in found))
+
+
+def _gpu_is_there() -> bool:
+    from gpuseg import arrays
+
+    usable, reason = arrays.gpu_status()
+    if not usable:
+        print(f"no GPU can be used: {reason}", file=sys.stderr)
+    return usable
 
 
 def accuracy(options: argparse.Namespace) -> int:
@@ -329,7 +340,7 @@ def page(options: argparse.Namespace) -> int:
 def list_cases(options: argparse.Namespace) -> int:
     """Print the cases."""
     for case in CASES:
-        print(f"{case.name:<18} {case.what}")
+        print(f"{case.name:<20} {case.what}")
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -11,12 +12,13 @@ class Goal:
     """A figure to reach by a stage or a measure of rightness.
 
     Kind "ratio" is a ratio to the baseline of at least `value`; "at most" and "at least" bound the median of
-    the stage, or the measure.
+    the stage, or the measure. `who` is the contender whose figure it is, "" for gpuseg itself.
     """
 
     stage: str
     kind: str
     value: float
+    who: str = ""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Case:
     ----------
     name, what : str
         The name to choose it by, and one line of explanation.
-    work : {"descriptors", "components", "segment", "methods", "dense", "predict", "zernike", "series", ...}
+    work : str
+        What is done: "descriptors", "components", "segment", "methods", "dense", "predict", ...; see `speed`.
     size : int
         Side of the square picture in pixels; `quick_size` is that of ``--quick``.
     picture : str
@@ -42,8 +45,12 @@ class Case:
     stride : int
     devices : tuple of str
         Where the case makes sense.
-    goals : tuple of Goal
-        For the CPU with two cores and the full size.
+    goals, gpu_goals : tuple of Goal
+        For the CPU with two cores, and for an H200 with image and labels on it; both for the full size.
+    window_radius : int
+        Of the local correlation map.
+    n_operations : int or None
+        How many of them a model keeps, None for all.
     """
 
     name: str
@@ -59,9 +66,62 @@ class Case:
     stride: int = 5
     devices: tuple[str, ...] = ("cpu", "cuda")
     goals: tuple[Goal, ...] = ()
+    gpu_goals: tuple[Goal, ...] = ()
+    window_radius: int = 20
+    n_operations: int | None = None
+
+    def goals_on(self, device: str) -> tuple[Goal, ...]:
+        """The goals for a device."""
+        return self.goals if device == "cpu" else self.gpu_goals
 
 
 WAYS = ("direct", "fft", "box")
+
+SAME, WRITTEN, COPIED = (
+    "share of the labels as on the CPU",
+    "share of the write bandwidth",
+    "share of the copy bandwidth",
+)
+
+VARIANCES, ANGLE, INERTIA, LEAST_INERTIA, RAND = (
+    "largest relative difference of an explained variance",
+    "largest angle between the subspaces, degrees",
+    "inertia over gpuseg's, 2 patterns",
+    "least inertia over gpuseg's, 2 to 8 patterns",
+    "adjusted Rand index with gpuseg's labels, 2 patterns",
+)
+
+
+def _agreement(who: str) -> tuple[Goal, ...]:
+    """How alike gpuseg's and another's results have to be; of many patterns either may miss the optimum."""
+    return (
+        Goal(VARIANCES, "at most", 1e-3, who),
+        Goal(ANGLE, "at most", 1.0, who),
+        Goal(INERTIA, "at least", 0.999, who),
+        Goal(LEAST_INERTIA, "at least", 0.95, who),
+        Goal(RAND, "at least", 0.99, who),
+    )
+
+
+def _learning(name: str, what: str, **choice: Any) -> Case:
+    return Case(
+        f"learning-{name}",
+        f"5 components of {what} and 2 to 8 patterns: scikit-learn's PCA and KMeans, on a GPU cuML's",
+        "learning",
+        quick_size=128,
+        goals=_agreement("scikit-learn"),
+        gpu_goals=_agreement("cuML"),
+        **choice,
+    )
+
+
+LEARNING = (
+    _learning("81", "81 translations at every 5th pixel"),
+    _learning("289", "289 translations at every 5th pixel", max_num_points=289, window_radius=24),
+    _learning("841", "841 powers at every 5th pixel", descriptor="power-spectrum"),
+    _learning("1681", "1681 translations at every 5th pixel", max_num_points=1681),
+    _learning("dense", "289 translations at every pixel", max_num_points=289, window_radius=24, stride=1),
+)
 
 CASES = (
     Case(
@@ -85,6 +145,7 @@ CASES = (
         "segment",
         pystem_method="direct",
         goals=(Goal("whole", "ratio", 120.0),),
+        gpu_goals=(Goal("whole", "at most", 5e-3), Goal(SAME, "at least", 0.999)),
     ),
     Case(
         "power-spectrum",
@@ -137,13 +198,66 @@ CASES = (
         quick_size=128,
         max_num_points=196,
         stride=1,
-        goals=(Goal("descriptors", "ratio", 12.0),),
+        goals=(Goal("descriptors", "ratio", 12.0), Goal(WRITTEN, "at least", 0.5)),
+    ),
+    Case(
+        "dense-289",
+        "scores of 289 translations at every pixel; scipy.ndimage.uniform_filter makes only their box sums",
+        "dense",
+        quick_size=128,
+        max_num_points=289,
+        window_radius=24,
+        stride=1,
+        gpu_goals=(Goal(COPIED, "at least", 0.5),),
+    ),
+    Case(
+        "dense-fit",
+        "`segment` with 289 translations at every pixel, from the image to the labels",
+        "segment",
+        size=4096,
+        quick_size=128,
+        max_num_points=289,
+        window_radius=24,
+        stride=1,
+        devices=("cuda",),
+        gpu_goals=(Goal("whole", "at most", 0.5),),
+    ),
+    Case(
+        "large-memory",
+        "peak resident memory of processes that fit and that predict 289 translations at every pixel",
+        "large-memory",
+        size=4096,
+        quick_size=256,
+        devices=("cpu",),
+        goals=(Goal("fit", "at most", 2500.0), Goal("predict", "at most", 2500.0)),
+    ),
+    Case(
+        "maps-81",
+        "Pearson maps of 81 translations at every pixel, by scipy.ndimage as one would write them",
+        "maps",
+        quick_size=128,
+        stride=1,
+    ),
+    Case(
+        "maps-1681",
+        "all 1681 translations at every 5th pixel; skimage.feature.match_template, a patch at a time",
+        "maps",
+        size=256,
+        quick_size=128,
+        max_num_points=1681,
+    ),
+    Case(
+        "predict-81",
+        "4 frames labelled by a model of all 81 translations, learnt from another frame (all defaults)",
+        "predict",
+        gpu_goals=(Goal("per frame", "at most", 0.5e-3), Goal(SAME, "at least", 0.999)),
     ),
     Case(
         "predict-50",
-        "4 frames labelled by a model of the best 50 of 441 translations, learnt from another frame",
+        "4 frames labelled by the best 50 of 441 translations learnt from another: a labeller, and predict",
         "predict",
         max_num_points=441,
+        n_operations=50,
         goals=(Goal("per frame", "at most", 1 / 60),),
     ),
     Case(
@@ -152,6 +266,21 @@ CASES = (
         "zernike",
         size=512,
         quick_size=128,
+    ),
+    Case(
+        "dense-symmetry",
+        "scores of 4 turns and 10 reflections at every pixel",
+        "dense-symmetry",
+        quick_size=128,
+        gpu_goals=(Goal("whole", "at most", 10e-3),),
+    ),
+    *LEARNING,
+    Case(
+        "learning-first-call",
+        "a process' first PCA and k-means on a GPU, cuML's import included",
+        "learning-first-call",
+        picture="none",
+        devices=("cuda",),
     ),
     Case(
         "series",
@@ -181,9 +310,8 @@ CASES = (
     ),
     Case(
         "first-call",
-        "a process that segments for the first time ever: empty numba cache, everything compiles",
+        "a process that segments for the first time ever: empty caches, everything compiles",
         "first-call",
-        devices=("cpu",),
         goals=(Goal("process", "at most", 8.0),),
     ),
     Case(

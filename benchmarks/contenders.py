@@ -11,9 +11,9 @@ from gpuseg import arrays
 from gpuseg.decomposition import PCA
 
 from . import pystem_client, truth
-from .cases import Case
+from .cases import SAME, Case
 from .pystem_client import Pystem
-from .timing import Contender, Stages, seconds
+from .timing import Absent, Contender, Stages, seconds
 
 Scene = tuple[np.ndarray, np.ndarray]
 RADIUS = (20, 20)
@@ -39,7 +39,7 @@ class Gpuseg:
         image, self.grains = scene
         self.case, self.device, self.host_image = case, device, image
         self.image = on_device(image) if resident else image
-        self.descriptor = descriptor_of(case, method)
+        self.method, self.descriptor = method, descriptor_of(case, method)
         self.result: Any = None
 
     def __call__(self) -> Stages:
@@ -79,7 +79,11 @@ class Gpuseg:
         """Of the last result: the error of the scores, or the adjusted Rand index."""
         if self.case.work == "segment":
             labels = arrays.to_numpy(self.result.labels)
-            return {"adjusted Rand index": truth.adjusted_rand(self.grains, labels)}
+            found = {"adjusted Rand index": truth.adjusted_rand(self.grains, labels)}
+            if self.device == "cuda" and "cpu" in self.case.devices:
+                on_cpu = Gpuseg((self.host_image, self.grains), self.case, "cpu", self.method)._whole()
+                found[SAME] = float((on_cpu.labels == labels).mean())
+            return found
         grid = (np.asarray(self.result.grid.rows), np.asarray(self.result.grid.cols))
         values = arrays.to_numpy(self.result.values)
         if self.case.descriptor == "power-spectrum":
@@ -135,7 +139,9 @@ class PystemContender:
         }
 
 
-def contenders(case: Case, device: str, scene: Scene, pystem: Pystem | None) -> tuple[list[Contender], str]:
+def contenders(
+    case: Case, device: str, scene: Scene, pystem: Pystem | None
+) -> tuple[list[Contender | Absent], str]:
     """Who takes part in a case on a device, and the name of the baseline."""
     people: dict[str, Gpuseg | PystemContender] = {}
     if pystem is not None and case.pystem_method is not None:
@@ -145,10 +151,12 @@ def contenders(case: Case, device: str, scene: Scene, pystem: Pystem | None) -> 
         if device == "cuda":
             people[f"{name} cuda"] = Gpuseg(scene, case, "cuda", method)
             people[f"{name} cuda, resident"] = Gpuseg(scene, case, "cuda", method, resident=True)
-        if device == "cpu" or method == "auto":
+        if device == "cpu" or (method == "auto" and "cpu" in case.devices):
             people[name] = Gpuseg(scene, case, "cpu", method)
     pooled = case.descriptor in ("rotation", "reflection")  # nothing here knows what these should be
-    found = [Contender(name, who, None if pooled else who.rightness) for name, who in people.items()]
+    found: list[Contender | Absent] = [
+        Contender(name, who, None if pooled else who.rightness) for name, who in people.items()
+    ]
     return found, next(iter(people))
 
 
@@ -162,7 +170,10 @@ def descriptor_of(case: Case, method: str) -> Any:
     if case.descriptor == "reflection":
         return gpuseg.ReflectionSymmetry(n_planes=10, **pooling)
     return gpuseg.LocalCorrelationMap(
-        patch_radius=RADIUS, window_radius=RADIUS, max_num_points=case.max_num_points, method=method
+        patch_radius=RADIUS,
+        window_radius=case.window_radius,
+        max_num_points=case.max_num_points,
+        method=method,
     )
 
 

@@ -10,9 +10,11 @@ import numpy as np
 
 from gpuseg.engines import cpu
 
-from .cases import Case
+from . import work
+from .cases import COPIED, WRITTEN, Case
 from .contenders import RADIUS, Gpuseg, Scene, descriptor_of
-from .timing import Contender, Stages, seconds
+from .timing import Absent, Contender, Stages, seconds
+from .work import Peaks
 
 SCIPY = "scipy uniform_filter"
 
@@ -54,9 +56,9 @@ class BoxSums:
         return means
 
 
-def contenders(case: Case, device: str, scene: Scene) -> tuple[list[Contender], str]:
+def contenders(case: Case, device: str, scene: Scene) -> tuple[list[Contender | Absent], str]:
     """gpuseg with each border, and SciPy; the baseline is SciPy."""
-    people = [Contender(SCIPY, BoxSums(scene, case))]
+    people: list[Contender | Absent] = [Contender(SCIPY, BoxSums(scene, case))]
     for resident in (False, True) if device == "cuda" else (False,):
         for border in ("full", "valid"):
             who = Gpuseg(scene, case, device, "box", resident)
@@ -64,3 +66,32 @@ def contenders(case: Case, device: str, scene: Scene) -> tuple[list[Contender], 
             name = "gpuseg" if device == "cpu" else f"gpuseg cuda{', resident' if resident else ''}"
             people.append(Contender(name if border == "full" else f"{name}, valid", who, who.rightness))
     return people, SCIPY
+
+
+def shares(descriptor: Any, stride: int, size: int, spent: float, peaks: Peaks) -> dict[str, float]:
+    """How near to the speed of the memory a result came.
+
+    Parameters
+    ----------
+    descriptor : LocalCorrelationMap
+    stride : int
+    size : int
+        Side of the picture in pixels.
+    spent : float
+        Seconds of the scores.
+    peaks : Peaks
+        Of the device they were made on.
+
+    Returns
+    -------
+    dict
+        Bytes written over those the memory takes in that time, into memory that was there before and into
+        new; bytes read and written over those of a copy.
+    """
+    shifts = np.array([(t.d_row, t.d_col) for t in descriptor.operations()])
+    least = work.box_scores(size**2, descriptor.grid((size, size), stride).size, shifts, stride)
+    return {
+        WRITTEN: least.written / spent / peaks.write_bytes_per_s,
+        f"{WRITTEN} to new memory": least.written / spent / peaks.fresh_write_bytes_per_s,
+        COPIED: least.moved / spent / peaks.copy_bytes_per_s,
+    }

@@ -45,10 +45,23 @@ def describe() -> dict[str, Any]:
         "memory_gb": _memory_gb(),
         "system": platform.platform(),
         "threads": {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ},
+        "thread_pools": thread_pools(),
         "load_before": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "copy_gb_per_s": copy_bandwidth() / 1e9,
         "multiply_adds_per_s": multiply_adds(),
     }
+
+
+def thread_pools() -> list[str]:
+    """The libraries with threads of their own that NumPy, SciPy and scikit-learn have brought."""
+    import scipy.linalg  # noqa: F401
+    import sklearn.cluster  # noqa: F401
+    from threadpoolctl import threadpool_info
+
+    return [
+        f"{pool['internal_api']} {pool['version'] or ''}".strip() + f" with {pool['num_threads']} threads"
+        for pool in threadpool_info()
+    ]
 
 
 def device() -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from . import report, studies
+from . import goals, report, side_by_side, studies
 
 Runs = dict[str, dict[str, Any]]
 """Name of a file -> what it holds."""
@@ -23,6 +23,12 @@ SECTIONS: tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...] = (
         report.rooflines,
     ),
     ("How right", "Beside pySTEM where it was there.", report.accuracy),
+    (
+        "Checked on a GPU",
+        "Each step is a process with a time limit; compute-sanitizer watches every kernel.",
+        report.steps,
+    ),
+    ("Tried on a GPU", "The numbers are those of the questions in benchmarks/README.md.", report.trials),
 )
 WIDTH, HEIGHT, DPI = 6.0, 3.8, 110
 
@@ -44,10 +50,12 @@ def write(runs: Runs, folder: Path) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     text = ["# gpuseg measured", *_machines(runs)]
+    text += ["## Asked and measured", "The newest run that has the figure.", goals.table(runs)]
+    beside = side_by_side.table(runs) or "Not measured."
+    text += ["## CPU and GPU side by side", "Medians; on a GPU, image and labels stay there.", beside]
     for title, intro, part in SECTIONS:
         found = [f"**{name}**\n\n{part(run)}" for name, run in runs.items() if part(run)]
-        if found:
-            text += [f"## {title}", intro, *found]
+        text += [f"## {title}", intro, *(found or ["Not measured."])]
         if part is report.rooflines and found:
             text += _reached(runs, folder)
     text += _curves(runs, folder)
@@ -82,27 +90,25 @@ def _reached(runs: Runs, folder: Path) -> Iterator[str]:
 
 
 def _curves(runs: Runs, folder: Path) -> Iterator[str]:
-    """Every study with a figure that holds the curves of all machines."""
-    names = dict.fromkeys(study["name"] for run in runs.values() for study in run.get("studies", []))
-    if names:
-        yield "## One thing at a time"
-    for name in names:
+    """Every study with a figure and a table that hold the curves of all machines side by side."""
+    yield "## One thing at a time"
+    measured_too = (study["name"] for run in runs.values() for study in run.get("studies", []))
+    for name in dict.fromkeys([*(study.name for study in studies.STUDIES), *measured_too]):
         found = {
-            f"{file}, {study['device']}": study
+            f"{report.machine_name(run, study['device'])} ({file})": study
             for file, run in runs.items()
             for study in run.get("studies", [])
             if study["name"] == name
         }
         measured = {label: study for label, study in found.items() if "points" in study}
-        if not measured:
+        devices = {study["device"].partition(":")[0] for study in measured.values()}
+        wanted = [study.devices for study in studies.STUDIES if study.name == name]
+        if measured:
+            yield from _study(name, measured, folder)
+        else:
             yield f"### {name}\n\nNot measured."
-            continue
-        yield from _study(name, measured, folder)
-        missing = [
-            f"{label}: {study['not_measured']}" for label, study in found.items() if label not in measured
-        ]
-        if missing:
-            yield f"Not measured: {'; '.join(missing)}."
+        if measured and "cuda" in (wanted[0] if wanted else ()) and "cuda" not in devices:
+            yield "On a GPU: not measured."
 
 
 def _study(name: str, measured: dict[str, dict[str, Any]], folder: Path) -> Iterator[str]:
@@ -110,9 +116,9 @@ def _study(name: str, measured: dict[str, dict[str, Any]], folder: Path) -> Iter
     redone = f" The paper's {first['figure']} redone." if first["figure"] else ""
     yield f"### {name}\n\n{first['what'][0].upper()}{first['what'][1:]}.{redone}"
     yield _saved(_curve(measured), folder, f"study-{name}", f"{name}: time against {first['x']}")
-    for label, study in measured.items():
-        fitted = f": {studies.exponent_in_words(study)}" if study["exponent"] else ""
-        yield f"{label}{fitted}.\n\n{studies.table(study)}"
+    exponents = {label: study for label, study in measured.items() if study["exponent"]}
+    fitted = [f"- {label}: {studies.exponent_in_words(study)}." for label, study in exponents.items()]
+    yield "\n".join([*fitted, "", studies.table(measured)]).strip()
 
 
 def _curve(measured: dict[str, dict[str, Any]]) -> Any:

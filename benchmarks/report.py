@@ -6,13 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from . import roofline, studies
-from .cases import Goal
+from . import goals, gpu, learning, questions, roofline, studies
+from .goals import MET
 from .timing import Row, digits
 
 BUSY = 0.25
 """Load per core before a run, above which its times are not to be trusted."""
-MET = {True: "yes", False: "**no**", None: ""}
 
 
 def row_to_json(row: Row) -> dict[str, Any]:
@@ -31,22 +30,6 @@ def row_to_json(row: Row) -> dict[str, Any]:
     }
 
 
-def goals_to_json(
-    goals: tuple[Goal, ...], rows: list[Row], rightness: dict[str, float]
-) -> list[dict[str, Any]]:
-    """Each goal that was measured, with what gpuseg reached on the CPU and whether that is enough."""
-    own = [row for row in rows if row.contender == "gpuseg"]
-    medians: dict[str, float | None] = {**rightness, **{row.stage: row.median for row in own}}
-    ratios = {row.stage: row.ratio for row in own}
-    reached = []
-    for goal in goals:
-        value = (ratios if goal.kind == "ratio" else medians).get(goal.stage)
-        if value is not None:
-            met = value <= goal.value if goal.kind == "at most" else value >= goal.value
-            reached.append({**vars(goal), "reached": value, "met": met})
-    return reached
-
-
 def write(path: str | Path, results: dict[str, Any]) -> None:
     """Write the results as JSON."""
     Path(path).write_text(json.dumps(results, indent=1, default=float) + "\n")
@@ -55,12 +38,13 @@ def write(path: str | Path, results: dict[str, Any]) -> None:
 def line(row: dict[str, Any]) -> str:
     """A row for the terminal."""
     who = f"  {row['stage']:<40} {row['contender']:<24}"
-    return f"{who} {_amount(row):>10}  {_spread(row):>20}  {_ratio(row)}"
+    return f"{who} {amount(row):>10}  {_spread(row):>20}  {_ratio(row)}"
 
 
 def table(results: dict[str, Any]) -> str:
     """The Markdown tables of a JSON file: of all that was measured in one run."""
-    parts = [heading(results), *(part(results) for part in (cases, rooflines, curves, accuracy))]
+    every = cases, rooflines, curves, accuracy, steps, trials
+    parts = [heading(results), *(part(results) for part in every)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -77,10 +61,12 @@ def cases(results: dict[str, Any]) -> str:
         name = f"{case['name']} ({case.get('picture') or '{size}x{size}'.format(**case)})"
         if "not_measured" in case:
             text.append(f"| {name} | {case['device']} | | | not measured | | {case['not_measured']} |")
+        for other, reason in case.get("absent", {}).items():
+            text.append(f"| {name} | {case['device']} | | {other} | not measured | | {reason} |")
         for row in case.get("rows", []):
             who = f"| {name} | {case['device']} | {row['stage']} | {row['contender']}"
-            text.append(f"{who} | {_amount(row)} | {_spread(row)} | {_ratio(row)} |")
-    return "\n".join(text + _rightness(results) + _goals(results))
+            text.append(f"{who} | {amount(row)} | {_spread(row)} | {_ratio(row)} |")
+    return "\n".join([*text, *_rightness(results), *_goals(results), "", learning.verdict(found)]).rstrip()
 
 
 def rooflines(results: dict[str, Any]) -> str:
@@ -97,7 +83,7 @@ def curves(results: dict[str, Any]) -> str:
             text.append(f"{title}: not measured ({study['not_measured']}).")
             continue
         fitted = f" {studies.exponent_in_words(study).capitalize()}." if study["exponent"] else ""
-        text += [f"{title}: {study['what']}.{fitted}", studies.table(study)]
+        text += [f"{title}: {study['what']}.{fitted}", studies.table({"": study})]
     return "\n\n".join(text)
 
 
@@ -121,8 +107,30 @@ def _machine(results: dict[str, Any]) -> str:
     rounds = f" {results['rounds']} rounds." if "rounds" in results else ""
     return (
         f"{machine['cores']} cores of {machine['processor']}, {machine['memory_gb']:.0f} GB, {gpus}."
-        f"{rounds} gpuseg's environment: {packages}. pystem's: {other}."
+        f"{_pools(machine)}{rounds} gpuseg's environment: {packages}. pystem's: {other}."
     )
+
+
+def _pools(machine: dict[str, Any]) -> str:
+    pools = machine.get("thread_pools", [])
+    return f" Libraries with threads: {', '.join(pools)}." if pools else ""
+
+
+def machine_name(results: dict[str, Any], device: str) -> str:
+    """What a device of a run is, in few words."""
+    if device.startswith("cuda"):
+        return ", ".join(gpu["name"] for gpu in results["device"]["devices"]) or "a GPU"
+    return f"{results['machine']['cores']} cores of {results['machine']['processor']}"
+
+
+def steps(results: dict[str, Any]) -> str:
+    """What was run on a GPU, one process each; "" where it was not asked."""
+    return gpu.table(results["steps"]) if results.get("steps") else ""
+
+
+def trials(results: dict[str, Any]) -> str:
+    """What was tried on a GPU; "" where it was not asked."""
+    return questions.table(results["questions"]) if results.get("questions") else ""
 
 
 def _rightness(results: dict[str, Any]) -> list[str]:
@@ -139,11 +147,12 @@ def _rightness(results: dict[str, Any]) -> list[str]:
 
 def _goals(results: dict[str, Any]) -> list[str]:
     lines = [
-        f"| {case['name']} | {goal['stage']} | {_wanted(goal)} | {goal['reached']:.3g} | {MET[goal['met']]} |"
+        f"| {case['name']} | {case['device']} | {goals.described(goal)} | {goals.in_words(goal)} | "
+        f"{goal['reached']:.3g} | {MET[goal['met']]} |"
         for case in results.get("cases", [])
         for goal in case.get("goals", [])
     ]
-    head = ["", "| case | stage | wanted | reached | met |", "|---|---|---|---:|---|"]
+    head = ["", "| case | device | what | wanted | reached | met |", "|---|---|---|---|---:|---|"]
     return head + lines if lines else []
 
 
@@ -158,15 +167,8 @@ def accuracy(results: dict[str, Any]) -> str:
     return "\n".join(head + lines) if lines else ""
 
 
-def _wanted(goal: dict[str, Any]) -> str:
-    return (
-        f"ratio at least {goal['value']:g}"
-        if goal["kind"] == "ratio"
-        else f"{goal['kind']} {goal['value']:g}"
-    )
-
-
-def _amount(row: dict[str, Any]) -> str:
+def amount(row: dict[str, Any]) -> str:
+    """The median with its unit."""
     return f"{_scaled(row['median'], row)} {_unit(row)}"
 
 

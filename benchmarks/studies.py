@@ -6,8 +6,10 @@ the medians. "accuracy" is the adjusted Rand index against the known grains.
 
 from __future__ import annotations
 
+import itertools
 import os
 import statistics
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ import numpy as np
 
 import gpuseg
 from gpuseg import arrays
+from gpuseg.decomposition import PCA
 from gpuseg.engines import cpu, engine_for
 from gpuseg.grid import Grid
 
@@ -140,16 +143,35 @@ def _strides(device: str, quick: bool) -> list[Point]:
 def _frames(device: str, quick: bool) -> list[Point]:
     side = 128 if quick else 512
     model = _segment(bicrystal(side, dose=3.0)[0], device, max_num_points=441)().select(50)
-    image = bicrystal(side, dose=3.0, seed=1)[0]
+    images = [bicrystal(side, dose=3.0, seed=1 + k)[0] for k in range(4)]
 
     def label(n: int) -> Callable[[], Any]:
-        return lambda: [model.predict(image, device=device) for _ in range(n)]
+        frames = list(itertools.islice(itertools.cycle(images), n))
+        return lambda: gpuseg.segment_series(frames, model=model, device=device)
 
-    return [Point(n, label(n)) for n in ((1, 2, 4) if quick else (1, 2, 4, 8, 16))]
+    return [Point(n, label(n)) for n in ((1, 2, 4) if quick else (1, 2, 4, 8, 16, 32, 64))]
 
 
 def _threads(device: str, quick: bool) -> list[Point]:
-    run = _scores(bicrystal(_side(quick), dose=3.0)[0], device, max_num_points=441)
+    return _by_threads(_scores(bicrystal(_side(quick), dose=3.0)[0], device, max_num_points=441))
+
+
+def _segment_threads(device: str, quick: bool) -> list[Point]:
+    return _by_threads(_segment(bicrystal(_side(quick), dose=3.0)[0], device, max_num_points=441))
+
+
+def _blas_threads(device: str, quick: bool) -> list[Point]:
+    """Matrix products for the most part, whose library has threads of its own."""
+    image = bicrystal(_side(quick), dose=3.0)[0]
+
+    def run() -> Any:
+        samples = gpuseg.PowerSpectrum(RADIUS).transform(image, stride=5, device=device).samples()
+        return PCA(5).fit(samples).transform(samples)
+
+    return _by_threads(run)
+
+
+def _by_threads(run: Callable[[], Any]) -> list[Point]:
     most = cpu.n_threads()
     numbers = sorted({1, *(2**k for k in range(1, most.bit_length()) if 2**k <= most), most})
     return [Point(n, _on_threads(n, run)) for n in numbers]
@@ -220,12 +242,34 @@ STUDIES = (
         0.0,
     ),
     Study("stride", "scores of 81 translations, 1024x1024", "stride in pixels", _strides),
-    Study("frames", "frames of 512x512 labelled by the best 50 of 441 translations", "frames", _frames, 1.0),
+    Study(
+        "series-frames",
+        "`segment_series` of 512x512, a model of the best 50 of 441 translations",
+        "frames",
+        _frames,
+        1.0,
+    ),
     Study(
         "threads",
         "scores of 441 translations, stride 5, 1024x1024",
         "threads",
         _threads,
+        -1.0,
+        devices=("cpu",),
+    ),
+    Study(
+        "threads-segment",
+        "`segment` with 441 translations, stride 5, 1024x1024",
+        "threads",
+        _segment_threads,
+        -1.0,
+        devices=("cpu",),
+    ),
+    Study(
+        "threads-blas",
+        "841 powers at every 5th pixel of 1024x1024 and their 5 principal components: matrix products",
+        "threads",
+        _blas_threads,
         -1.0,
         devices=("cpu",),
     ),
@@ -255,9 +299,12 @@ def measure(study: Study, device: str, rounds: int, quick: bool) -> dict[str, An
     """One study on one device, as JSON can hold it."""
     points = study.points(device, quick)
     results: dict[float, Any] = {}
+    busy: dict[float, list[float]] = {point.x: [] for point in points}
 
     def timed(point: Point) -> float:
+        before = time.process_time()
         spent, result = seconds(point.run)
+        busy[point.x].append((time.process_time() - before) / spent)
         if point.accuracy is not None:
             results[point.x] = point.accuracy(result)
         return spent
@@ -269,6 +316,7 @@ def measure(study: Study, device: str, rounds: int, quick: bool) -> dict[str, An
             "values": values,
             "median": statistics.median(values),
             "accuracy": results.get(point.x),
+            "busy_cores": statistics.median(busy[point.x][1:]) if study.devices == ("cpu",) else None,
         }
         for point, values in zip(points, times, strict=True)
     ]
@@ -296,7 +344,8 @@ def lines(study: dict[str, Any]) -> Iterator[str]:
     """A study for the terminal."""
     for point in study["points"]:
         right = "" if point["accuracy"] is None else f"   adjusted Rand index {point['accuracy']:.3f}"
-        yield f"  {point['x']:>10g} {study['x']:<20} {point['median'] * 1e3:9.2f} ms{right}"
+        busy = "" if point["busy_cores"] is None else f"   {point['busy_cores']:.2f} cores busy"
+        yield f"  {point['x']:>10g} {study['x']:<20} {point['median'] * 1e3:9.2f} ms{right}{busy}"
     if study["exponent"]:
         yield f"  {exponent_in_words(study)}"
 
@@ -310,12 +359,28 @@ def exponent_in_words(study: dict[str, Any]) -> str:
     )
 
 
-def table(study: dict[str, Any]) -> str:
-    """A study in Markdown."""
-    accurate = any(point["accuracy"] is not None for point in study["points"])
-    text = [f"| {study['x']} | ms (min to max) |" + (" adjusted Rand index |" if accurate else "")]
-    text += ["|---:|---:|" + ("---:|" if accurate else "")]
-    for point in study["points"]:
-        right = f" {point['accuracy']:.3f} |" if accurate else ""
-        text.append(f"| {point['x']:g} | {in_ms(point)} |{right}")
+COLUMNS = (("accuracy", "adjusted Rand index", ".3f"), ("busy_cores", "cores busy", ".2f"))
+"""What a point may have beside its time."""
+
+
+def table(measured: dict[str, dict[str, Any]]) -> str:
+    """Runs of a study side by side in Markdown.
+
+    Parameters
+    ----------
+    measured : dict
+        Name of the machine -> the study there.
+    """
+    head, columns = [next(iter(measured.values()))["x"]], []
+    for label, study in measured.items():
+        points = {point["x"]: point for point in study["points"]}
+        head.append(f"{label}: ms (min to max)".removeprefix(": "))
+        columns.append({x: in_ms(point) for x, point in points.items()})
+        for key, title, digits in COLUMNS:
+            if any(point.get(key) is not None for point in points.values()):
+                head.append(title)
+                columns.append({x: f"{point[key]:{digits}}" for x, point in points.items()})
+    text = [f"| {' | '.join(head)} |", "|" + "---:|" * len(head)]
+    for x in sorted({x for column in columns for x in column}):
+        text.append(f"| {x:g} | {' | '.join(column.get(x, '') for column in columns)} |")
     return "\n".join(text)

@@ -35,6 +35,14 @@ class Contender:
 
 
 @dataclass(frozen=True)
+class Absent:
+    """Who would take part in a case, and why not."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Row:
     """One stage of one contender: its value in every round, and what they say."""
 

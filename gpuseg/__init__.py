@@ -23,6 +23,7 @@ from gpuseg.descriptors import (
     RotationalSymmetry,
 )
 from gpuseg.grid import Grid
+from gpuseg.labeller import Labeller
 from gpuseg.segmentation import Segmentation, SegmentationModel, segment
 from gpuseg.symmetry import Feature, GlideReflection, Part, Ranked, Reflection, Rotation, Translation
 
@@ -45,6 +46,7 @@ __all__ = [
     "GlideReflectionSymmetry",
     "Grid",
     "Histogram",
+    "Labeller",
     "LocalCorrelationMap",
     "Part",
     "Patches",

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
+import importlib.util
 import logging
 import os
 import sys
@@ -18,10 +20,13 @@ from typing import Any
 
 import numpy as np
 
+from gpuseg import constants
+
 __all__ = [
     "Device",
     "DeviceError",
     "cuda_devices",
+    "cuml_serves",
     "free_memory",
     "gpu_status",
     "home_of",
@@ -30,8 +35,10 @@ __all__ = [
     "is_out_of_memory",
     "move",
     "namespace",
+    "release_memory",
     "resolve_device",
     "to_numpy",
+    "to_numpy_together",
 ]
 
 log = logging.getLogger("gpuseg")
@@ -194,6 +201,21 @@ def free_memory(device: Device) -> int:
     return max(min(free, limit - used), 0)
 
 
+def release_memory(device: Device) -> None:
+    """Free what nobody needs any more, after work that failed for want of memory.
+
+    Parameters
+    ----------
+    device : Device
+        On a GPU the pool's blocks go back to the driver, too: those of one size are in the way
+        of larger ones.
+    """
+    gc.collect()  # an error that passed a context manager is in a cycle with the arrays of its frames
+    if device.kind == "cuda":
+        with device.current:
+            cupy_module().get_default_memory_pool().free_all_blocks()
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory did not suffice, on the host or on a GPU.
 
@@ -280,6 +302,23 @@ def _is_cupy(array: Any) -> bool:
     return "cupy" in sys.modules and isinstance(array, cupy_module().ndarray)
 
 
+def cuml_serves(estimator: str, array: Any) -> bool:
+    """Whether cuML does a piece of work: see `gpuseg.constants.CUML_SERVES`.
+
+    Parameters
+    ----------
+    estimator : {"PCA", "KMeans"}
+    array : array
+        What it would work on.
+
+    Returns
+    -------
+    bool
+    """
+    wanted = estimator in constants.CUML_SERVES and home_of(array).kind == "cuda"
+    return wanted and importlib.util.find_spec("cuml") is not None
+
+
 def ingest(array: Any) -> Any:
     """Any array as NumPy or CuPy, without a copy where that can be.
 
@@ -344,6 +383,33 @@ def to_numpy(array: Any) -> np.ndarray:
     """
     array = ingest(array)
     return cupy_module().asnumpy(array) if _is_cupy(array) else array
+
+
+def to_numpy_together(*arrays: Any) -> list[np.ndarray]:
+    """Several small arrays on the host by one transfer, where each of its own would wait for the GPU.
+
+    Parameters
+    ----------
+    *arrays : numpy.ndarray or cupy.ndarray
+        Those of a GPU on the same one.
+
+    Returns
+    -------
+    list of numpy.ndarray
+        Of the same shapes and dtypes.
+    """
+    there = [array for array in arrays if _is_cupy(array)]
+    if len(there) < 2:
+        return [to_numpy(array) for array in arrays]
+    cupy = cupy_module()
+    flat = [cupy.ascontiguousarray(array).reshape(-1).view(cupy.uint8) for array in there]
+    ends = np.cumsum([array.nbytes for array in there])
+    pieces = iter(np.split(cupy.asnumpy(cupy.concatenate(flat)), ends[:-1]))
+    # copied, for a piece may begin anywhere
+    return [
+        next(pieces).copy().view(array.dtype).reshape(array.shape) if _is_cupy(array) else to_numpy(array)
+        for array in arrays
+    ]
 
 
 def move(array: Any, device: Device) -> Any:

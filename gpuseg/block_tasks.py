@@ -16,13 +16,13 @@ import numpy as np
 
 from gpuseg.arrays import Device, home_of, move, namespace, resolve_device, to_numpy
 from gpuseg.blocks import Window
-from gpuseg.clustering import certainty, squared_distances
 from gpuseg.decomposition import Moments, moments, project, together
 from gpuseg.descriptors.base import Ready, Score, usable_points, valid_pixels
 from gpuseg.descriptors.filling import NOWHERE
 from gpuseg.engines import engine_for
 from gpuseg.grid import Grid
 from gpuseg.large import MemoryPlan, within_memory
+from gpuseg.stages import label_components, shown_labels
 
 __all__ = [
     "Intensities",
@@ -332,23 +332,12 @@ def label_block(
             move(each, where) for each in (patterns.mean, patterns.components, patterns.centers)
         )
         components = project(xp.reshape(values, (values.shape[0], -1)).T, mean, axes)
-        distances = squared_distances(components, centers)
-        known = xp.reshape(xp.all(xp.isfinite(components), axis=1), shape)
-        points = xp.reshape(xp.astype(xp.argmin(distances, axis=0), xp.int32), shape)
-        points = xp.where(known, points, -xp.ones_like(points))
-        sure = xp.reshape(certainty(distances), shape)
-        sure = xp.where(known, sure, xp.zeros_like(sure))
-        labels, shown = points[window.inner], sure[window.inner]
+        points, sure = label_components(components, centers, window.grid, complete=False)
         valid = _valid(move(image, where), None if mask is None else move(mask, where))
-        if patterns.upsampling:
-            labels = window.grid.upsample(window.grid.nearest_known(points))[window.cell]
-            shown = window.grid.upsample(sure)[window.cell]
-        if valid is not None:
-            valid = valid[window.cell] if patterns.upsampling else window.grid.at_points(valid)[window.inner]
-            labels = xp.where(valid, labels, -xp.ones_like(labels))
-            shown = xp.where(valid, shown, xp.zeros_like(shown))
+        labels, shown = shown_labels(window.grid, points, sure, valid, patterns.upsampling, complete=False)
+        own = window.cell if patterns.upsampling else window.inner
         found = xp.reshape(components.T, (-1, *shape))[(slice(None), *window.inner)]
-        parts = (labels, shown, found, points[window.inner], sure[window.inner])
+        parts = (labels[own], shown[own], found, points[window.inner], sure[window.inner])
         return Labelled(*(move(xp.asarray(each, copy=True), home) for each in parts))
 
 

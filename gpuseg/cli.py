@@ -392,6 +392,7 @@ def _progress(text: str, verbosity: _Verbosity) -> Iterator[None]:
 @descriptor_options
 @pipeline_options
 @device_option
+@memory_option
 @_option("--dataset", metavar="NAME", help="Name or number of the stack in a file with several.")
 @_option("--bin", "bin_factor", default=1, help="Average this many pixels in both directions first.")
 @force_option
@@ -689,6 +690,14 @@ def _range(data: Any) -> str:
     return spread + (f", {missing} not finite" if missing else "")
 
 
+def _planned_for(device: str) -> tuple[str, ...]:
+    """Where the plan of memory is of interest: without a choice on a GPU, if there is one, and the CPU."""
+    from gpuseg.arrays import resolve_device
+
+    chosen = str(resolve_device(device))
+    return (chosen, "cpu") if device == "auto" and chosen != "cpu" else (chosen,)
+
+
 def _say_cost(
     verbosity: _Verbosity, data: Any, stride: Any, descriptor: Any, device: str, max_memory: str | None
 ) -> None:
@@ -706,8 +715,9 @@ def _say_cost(
     verbosity.say(f"grid          {grid.shape[0]} x {grid.shape[1]} points, every {stride} px")
     kind = "translations" if hasattr(descriptor, "reach") else "values"
     verbosity.say(f"{kind:<14}{len(operations)}, {scores} scores")
-    plan = plan_memory(descriptor, shape, stride, max_memory=max_memory, device=device)
-    verbosity.say(f"memory        {plan}")
+    for where in _planned_for(device):
+        plan = plan_memory(descriptor, shape, stride, max_memory=max_memory, device=where)
+        verbosity.say(f"memory        {plan}" + ("" if where == "cpu" else f", on {where}"))
 
 
 if __name__ == "__main__":

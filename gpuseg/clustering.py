@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 import numpy as np
 
-from gpuseg.arrays import home_of, namespace, to_numpy
-from gpuseg.engines import engine_for
+from gpuseg.arrays import cuml_serves, home_of, namespace, to_numpy
+from gpuseg.engines import cuda, engine_for
 
 __all__ = ["KMeans", "assign", "certainty", "check_random_state", "squared_distances"]
 
@@ -18,7 +17,7 @@ class KMeans:
 
     Minimises ``inertia = sum_i min_k |x_i - c_k|^2``. One implementation serves NumPy and CuPy, and draws its
     seeds on the host, so that both devices walk the same way to the same centres; on a GPU that has cuML,
-    cuML does it.
+    cuML may do it (`gpuseg.constants.CUML_SERVES`).
 
     Parameters
     ----------
@@ -72,8 +71,8 @@ class KMeans:
                 f"`n_clusters` is {self.n_clusters}; "
                 f"at most the number of samples, {samples.shape[0]}, is needed"
             )
-        cuml = home_of(samples).kind == "cuda" and importlib.util.find_spec("cuml") is not None
-        centers, self.inertia_, self.n_iter_ = (_fit_cuml if cuml else _fit_lloyd)(self, samples)
+        fit = _fit_cuml if cuml_serves("KMeans", samples) else _fit_lloyd
+        centers, self.inertia_, self.n_iter_ = fit(self, samples)
         xp = namespace(samples)
         self.cluster_centers_ = xp.astype(centers, xp.float32)
         self.labels_ = assign(samples, self.cluster_centers_)
@@ -163,11 +162,18 @@ def certainty(distances: Any) -> Any:
         return xp.concat([certainty(part.T) for part in _parts(distances.T)])
     if distances.shape[0] == 1:
         return xp.ones(distances.shape[1], dtype=xp.float32)
-    ordered = xp.sort(distances, axis=0)
-    nearest, second = ordered[0, :], ordered[1, :]
+    nearest, second = _two_smallest(distances)
     ratio = nearest / xp.where(second > 0, second, xp.ones_like(second))
     ratio = xp.where(second > 0, ratio, xp.ones_like(ratio))
     return xp.astype(1 - xp.sqrt(ratio), xp.float32)
+
+
+def _two_smallest(distances: Any) -> tuple[Any, Any]:
+    """Of each column; sorting all of them would wait for a GPU."""
+    xp = namespace(distances)
+    names = xp.arange(distances.shape[0], dtype=xp.int32)[:, None]
+    others = xp.where(names == xp.argmin(distances, axis=0)[None, :], xp.inf, distances)
+    return xp.min(distances, axis=0), xp.min(others, axis=0)
 
 
 def _fit_cuml(model: KMeans, samples: Any) -> tuple[Any, float, int]:
@@ -212,15 +218,19 @@ def check_random_state(random_state: Any) -> np.random.RandomState:
 
 
 def _fit_lloyd(model: KMeans, samples: Any) -> tuple[Any, float, int]:
-    random = check_random_state(model.random_state)
-    xp = namespace(samples)
-    spread = [xp.var(samples[:, k]) for k in range(samples.shape[1])]
-    threshold = model.tol * float(xp.mean(xp.stack(spread)))
-    engine = engine_for(home_of(samples))
+    """From several starts; nothing is looked at on the way but whether it is done, which a GPU waits for."""
+    xp, home, random = namespace(samples), home_of(samples), check_random_state(model.random_state)
     n_starts = model.n_init if model.n_clusters > 1 else 1
     starts = [seed_centers(samples, model.n_clusters, random) for _ in range(n_starts)]
-    runs = engine.each(lambda centers: lloyd(samples, centers, model.max_iter, threshold), starts)
-    return min(runs, key=lambda run: run[1])
+    spread = xp.mean(xp.var(samples, axis=0))
+    threshold = xp.reshape(model.tol * xp.astype(spread, xp.float64), (1,))
+    if home.kind == "cuda" and model.n_clusters > cuda.MOST_CLUSTERS:
+        runs = [lloyd(samples, centers, model.max_iter, float(threshold[0])) for centers in starts]
+        return min(runs, key=lambda run: run[1])
+    starts = xp.astype(xp.stack(starts), xp.float32)
+    return engine_for(home).lloyd(
+        xp.astype(samples, xp.float32, copy=False), starts, model.max_iter, threshold
+    )
 
 
 def seed_centers(samples: Any, n_clusters: int, random: np.random.RandomState) -> Any:
@@ -245,7 +255,8 @@ def seed_centers(samples: Any, n_clusters: int, random: np.random.RandomState) -
         nearest = xp.min(squared_distances(samples, centers), axis=0)
         heap = xp.cumulative_sum(xp.astype(nearest, xp.float64))
         drawn = heap[-1:] * float(random.random_sample())
-        index = xp.clip(xp.searchsorted(heap, drawn, side="right"), 0, n_samples - 1)
+        index = xp.searchsorted(heap, drawn, side="right")
+        index = xp.where(index < n_samples, index, n_samples - 1 + 0 * index)  # clip waits for the GPU
         centers = xp.concat([centers, xp.take(samples, index, axis=0)])
     return centers
 
@@ -294,6 +305,24 @@ def lloyd(samples: Any, centers: Any, max_iter: int, threshold: float) -> tuple[
             break
     inertia = sum(float(xp.sum(xp.min(squared_distances(part, centers), axis=0))) for part in parts)
     return centers, inertia, n_iter
+
+
+def count_members(labels: Any, n_clusters: int) -> Any:
+    """Number of samples of each cluster, where the labels live.
+
+    Parameters
+    ----------
+    labels : (S,) int array
+    n_clusters : int
+
+    Returns
+    -------
+    (n,) int64 array
+    """
+    if home_of(labels).kind == "cpu":
+        return sizes(labels, n_clusters)
+    xp = namespace(labels)  # CuPy's bincount would wait for the largest label
+    return xp.stack([xp.count_nonzero(labels == k) for k in range(n_clusters)])
 
 
 def sizes(labels: Any, n_clusters: int) -> np.ndarray:

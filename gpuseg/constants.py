@@ -9,3 +9,8 @@ never called structure."""
 
 VALID_FRACTION = 0.5
 """A score is taken only where at least this fraction of the patch's pixel pairs is valid."""
+
+CUML_SERVES = frozenset({"PCA", "KMeans"})
+"""What cuML does on a GPU where it is installed; the rest is gpuseg's own work in CuPy.
+
+The faster of both should do it: ``python -m benchmarks cuml`` measures which one that is."""

@@ -36,7 +36,7 @@ class DaskSeriesIterator(SeriesIterator):
     Parameters
     ----------
     frames : (T, H, W) dask array
-    model, image_shape, label_shape, mask, device
+    model, image_shape, label_shape, mask, device, max_memory
         As in `gpuseg.series.SeriesIterator`.
     """
 
@@ -48,11 +48,12 @@ class DaskSeriesIterator(SeriesIterator):
         label_shape: tuple[int, int],
         mask: Any,
         device: Any,
+        max_memory: int | str | None = None,
     ) -> None:
-        super().__init__(iter(()), model, image_shape, label_shape, mask, device)
+        super().__init__(iter(()), model, image_shape, label_shape, mask, device, max_memory)
         self.length = int(frames.shape[0])
         self.spans = _spans(frames)
-        self.parts = self._labelled(frames)
+        self.parts = self._tasks(frames)
         self._ready: list[FrameSegmentation] = []
 
     def __next__(self) -> FrameSegmentation:
@@ -120,7 +121,7 @@ class DaskSeriesIterator(SeriesIterator):
         """
         return int(np.searchsorted([end for _, end in self.spans], frame, side="right"))
 
-    def _labelled(self, frames: Any) -> list[Any]:
+    def _tasks(self, frames: Any) -> list[Any]:
         """One delayed list of `FrameSegmentation` for each span."""
         import dask
         import dask.array
@@ -142,6 +143,7 @@ class DaskSeriesIterator(SeriesIterator):
                 self.image_shape,
                 self.label_shape,
                 self._device,
+                self._max_memory,
             )
             for begin, end in self.spans
         ]
@@ -155,6 +157,7 @@ def label_frames(
     image_shape: tuple[int, int],
     label_shape: tuple[int, int],
     device: Any,
+    max_memory: int | str | None,
 ) -> list[FrameSegmentation]:
     """Label some frames; runs on a worker.
 
@@ -164,14 +167,14 @@ def label_frames(
     mask : (H, W) or (t, H, W) array, or None
     first : int
         Number of the first of them in the series.
-    model, image_shape, label_shape, device
+    model, image_shape, label_shape, device, max_memory
         As in `gpuseg.series.SeriesIterator`.
 
     Returns
     -------
     list of FrameSegmentation
     """
-    walk = SeriesIterator(iter(frames), model, image_shape, label_shape, mask, device)
+    walk = SeriesIterator(iter(frames), model, image_shape, label_shape, mask, device, max_memory)
     return [replace(frame, index=first + frame.index) for frame in walk]
 
 

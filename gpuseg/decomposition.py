@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import itertools
 import operator
 from collections.abc import Callable, Iterable
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gpuseg.arrays import home_of, namespace, to_numpy
+from gpuseg.arrays import Device, cuml_serves, home_of, move, namespace, to_numpy, to_numpy_together
 from gpuseg.engines import engine_for
 
 __all__ = ["PCA", "Moments", "check_n_components", "moments", "together"]
@@ -82,7 +81,7 @@ class PCA:
         """
         n_samples, n_features = samples.shape
         wanted = check_n_components(self.n_components, n_features, n_samples)
-        return self._keep(*_solver(samples)(samples, wanted))
+        return self._keep(home_of(samples), *_solver(samples)(samples, wanted))
 
     def fit_parts(self, parts: Iterable[Any]) -> PCA:
         """Find the components of samples that come in parts, of which one at a time is in memory.
@@ -117,9 +116,27 @@ class PCA:
             Itself.
         """
         wanted = check_n_components(self.n_components, known[1].shape[0], known[0])
-        return self._keep(*_principal(*known, wanted))
+        return self._keep(home_of(known[1]), *_principal(*known, wanted))
 
-    def _keep(self, mean: Any, components: Any, variance: Any, ratio: Any) -> PCA:
+    def to_host_with(self, *others: Any) -> list[np.ndarray]:
+        """Bring the attributes to the host, and something else by the same transfer.
+
+        Parameters
+        ----------
+        *others : array
+            From the same device.
+
+        Returns
+        -------
+        list of NumPy arrays
+            The others.
+        """
+        here = to_numpy_together(*(getattr(self, name) for name in _LEARNT), *others)
+        for name, array in zip(_LEARNT, here, strict=False):
+            setattr(self, name, array)
+        return here[len(_LEARNT) :]
+
+    def _keep(self, home: Device, mean: Any, components: Any, variance: Any, ratio: Any) -> PCA:
         xp = namespace(components)
         largest = xp.argmax(xp.abs(components), axis=1)
         signs = xp.sign(components[xp.arange(components.shape[0]), largest])
@@ -129,6 +146,8 @@ class PCA:
         self.explained_variance_ = xp.astype(variance, xp.float32)
         self.explained_variance_ratio_ = xp.astype(ratio, xp.float32)
         self.n_components_ = int(components.shape[0])
+        for name in _LEARNT:
+            setattr(self, name, move(getattr(self, name), home))
         return self
 
     def transform(self, samples: Any) -> Any:
@@ -143,6 +162,9 @@ class PCA:
         (S, K) float32 array
         """
         return project(samples, self.mean_, self.components_)
+
+
+_LEARNT = ("mean_", "components_", "explained_variance_", "explained_variance_ratio_")
 
 
 def project(samples: Any, mean: Any, components: Any) -> Any:
@@ -161,25 +183,24 @@ def project(samples: Any, mean: Any, components: Any) -> Any:
     """
     offset = components @ mean  # so that no centred copy of the samples is made
     parts = _in_parts(samples, lambda part: components @ part.T - offset[:, None])
-    return namespace(samples).concat(parts, axis=1).T
+    return (parts[0] if len(parts) == 1 else namespace(samples).concat(parts, axis=1)).T
 
 
 def _in_parts(samples: Any, function: Callable[[Any], Any]) -> list[Any]:
     """The results of a function of some rows of the samples at a time; on the CPU by all cores."""
     engine, n_samples = engine_for(home_of(samples)), samples.shape[0]
-    begins = range(0, n_samples, engine.SAMPLES_AT_A_TIME)
-    ends = [min(begin + engine.SAMPLES_AT_A_TIME, n_samples) for begin in begins]
+    begins = range(0, n_samples, engine.SAMPLES_OF_A_PRODUCT)
+    ends = [min(begin + engine.SAMPLES_OF_A_PRODUCT, n_samples) for begin in begins]
     return engine.each(function, [samples[begin:end, :] for begin, end in zip(begins, ends, strict=True)])
 
 
 def _solver(samples: Any) -> Callable[..., tuple[Any, Any, Any, Any]]:
-    """cuML on a GPU where it is installed; else by shape, the covariance matrix or scikit-learn."""
+    """cuML where it serves; else by device and shape, the covariance matrix or scikit-learn."""
     n_samples, n_features = samples.shape
-    on_gpu = home_of(samples).kind == "cuda"
-    if on_gpu and importlib.util.find_spec("cuml") is not None:
+    if cuml_serves("PCA", samples):
         return _fit_cuml
-    if on_gpu or n_features <= FEW_FEATURES or n_samples == 1:
-        return covariance_pca
+    if home_of(samples).kind == "cuda" or n_features <= FEW_FEATURES or n_samples == 1:
+        return _fit_covariance
     return _fit_sklearn
 
 
@@ -228,6 +249,13 @@ def covariance_pca(samples: Any, wanted: int | float) -> tuple[Any, Any, Any, An
     -------
     mean (N,), components (K, N), explained variance (K,), explained variance ratio (K,)
     """
+    found, xp = _fit_covariance(samples, wanted), namespace(samples)
+    mean, components, variance, ratio = (xp.asarray(array) for array in found)
+    return mean, components, variance, ratio
+
+
+def _fit_covariance(samples: Any, wanted: int | float) -> tuple[Any, Any, Any, Any]:
+    """The same, on the host where the eigenproblem is solved there."""
     return _principal(*moments(samples), wanted)
 
 
@@ -270,12 +298,16 @@ def together(one: Moments, other: Moments) -> Moments:
 
 
 def _principal(n_samples: int, mean: Any, scatter: Any, wanted: int | float) -> tuple[Any, Any, Any, Any]:
-    xp, n_features = namespace(scatter), scatter.shape[0]
+    engine, n_features = engine_for(home_of(scatter)), scatter.shape[0]
+    if n_features <= engine.EIGENPROBLEMS_ON_HOST:
+        mean, scatter = to_numpy_together(mean, scatter)
+        engine = engine_for(home_of(scatter))
+    xp = namespace(scatter)
     covariance = scatter / max(n_samples - 1, 1)
     total = xp.sum(xp.linalg.diagonal(covariance))
     count = wanted if isinstance(wanted, int) else n_features
-    variance, vectors = engine_for(home_of(scatter)).leading_eigenvectors(covariance, count)
-    variance = xp.clip(variance, 0, None)
+    variance, vectors = engine.leading_eigenvectors(covariance, count)
+    variance = xp.where(variance > 0, variance, xp.zeros_like(variance))
     ratio = variance / xp.where(total > 0, total, xp.ones_like(total))
     n = _enough(to_numpy(ratio), wanted)
     return mean, vectors.T[:n, :], variance[:n], ratio[:n]
@@ -289,8 +321,9 @@ def _scatter(samples: Any, mean: Any) -> Any:
         total = xp.zeros((mean.shape[0], mean.shape[0]), dtype=xp.float64)
         for begin in range(*span, engine.SAMPLES_AT_A_TIME):
             # centred first: the difference of two large sums would lose the small components
-            centred = samples[begin : min(begin + engine.SAMPLES_AT_A_TIME, span[1]), :] - mean[None, :]
-            total += centred.T @ centred
+            part = samples[begin : min(begin + engine.SAMPLES_AT_A_TIME, span[1]), :]
+            centred = part.T - mean[:, None]  # in this order of axes CuPy keeps the layout of the samples
+            total += centred @ centred.T
         return total
 
     # equal spans that do not depend on the number of cores, so that the result does not either

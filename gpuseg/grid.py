@@ -164,7 +164,8 @@ class Grid:
             raise ValueError(f"`values` has shape {tuple(values.shape)}; this grid has {self.shape} points")
         xp = namespace(values)
         nearest = [xp.asarray(self._nearest(axis)) for axis in (0, 1)]
-        return xp.take(xp.take(values, nearest[0], axis=-2), nearest[1], axis=-1)
+        # whole rows last: they are copied, columns are gathered
+        return xp.take(xp.take(values, nearest[1], axis=-1), nearest[0], axis=-2)
 
     def nearest_known(self, labels: Any) -> Any:
         """Give grid points without a label that of the nearest grid point with one.

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn, TypeVar
 
-from gpuseg.arrays import Device, free_memory, is_out_of_memory, move, resolve_device
+from gpuseg.arrays import Device, free_memory, is_out_of_memory, move, release_memory, resolve_device
 from gpuseg.checks import check_memory
-from gpuseg.descriptors.base import Descriptors, Ready, usable_points
+from gpuseg.descriptors.base import Descriptors, Ready, count_usable, usable_points
 from gpuseg.grid import Grid
 
 __all__ = ["BandedDescriptors", "MemoryPlan", "describe_image", "plan_memory", "within_memory"]
 
 log = logging.getLogger("gpuseg")
+
+CPU = Device("cpu")
 
 SHARE = 0.5
 """Of the free memory is used where `max_memory` does not say how much."""
@@ -23,9 +27,13 @@ SHARE = 0.5
 # and each component of it.
 BYTES_PER_PIXEL, BYTES_PER_POINT, BYTES_PER_COMPONENT = 16, 20, 8
 
-BYTES_PER_SCORE, BYTES_PER_SCORE_OF_BAND, BYTES_PER_SCORE_ON_GPU = 8, 12, 16
+BYTES_PER_SCORE, BYTES_PER_SCORE_OF_BAND = 8, 12
 """Scores, and a copy without the grid points that are masked; in a band also rows around it from which
-missing scores are filled in; on a GPU they are filled in into copies."""
+missing scores are filled in."""
+
+BYTES_PER_PIXEL_ON_GPU, BYTES_MORE_PER_SCORE_ON_GPU = 52, 4
+"""The same for a GPU, from the arrays that the stand-in of the tests counts: planes of the image in double,
+of which some are alive at once; where in a column the nearest scores are, and samples less their mean."""
 
 MANY_COMPONENTS = 20
 """Where `n_components` is a share of the variance, so many are reckoned with."""
@@ -47,12 +55,15 @@ class MemoryPlan:
         Bytes that the work takes at its peak, beside what Python and its libraries take.
     budget : int
         Bytes it may take.
+    least : int
+        Bytes that a band of one row would take.
     """
 
     grid: Grid
     rows: int
     expected: int
     budget: int
+    least: int = 0
 
     @property
     def n_bands(self) -> int:
@@ -111,6 +122,11 @@ class BandedDescriptors:
                 usable = usable_points(self.ready.pixels, self.ready.valid, band)
                 described = Descriptors(scorer(band), self.operations, band, usable).on(self.home)
             yield described
+
+    @functools.cached_property
+    def n_usable(self) -> int:
+        """How many grid points patterns are learnt from."""
+        return count_usable(self.usable)
 
     @property
     def values(self) -> NoReturn:
@@ -198,12 +214,13 @@ def plan_memory(
     grid = descriptor.grid(image_shape, stride)
     k = min(n_operations, int(n_components) if n_components >= 1 else MANY_COMPONENTS)
     pixels, height = image_shape[0] * image_shape[1], grid.shape[0]
-    fixed = BYTES_PER_PIXEL * pixels + (BYTES_PER_POINT + BYTES_PER_COMPONENT * k) * grid.size
+    on_gpu = where.kind != "cpu"
+    fixed = (BYTES_PER_PIXEL_ON_GPU if on_gpu else BYTES_PER_PIXEL) * pixels
+    fixed += (BYTES_PER_POINT + BYTES_PER_COMPONENT * k) * grid.size
 
     def expected(rows: int) -> int:
         per_score = BYTES_PER_SCORE if rows == height else BYTES_PER_SCORE_OF_BAND
-        if where.kind != "cpu":
-            per_score = BYTES_PER_SCORE_ON_GPU
+        per_score += BYTES_MORE_PER_SCORE_ON_GPU if on_gpu else 0
         band = grid.band(0, rows)
         beside = descriptor.working_bytes(band) if hasattr(descriptor, "working_bytes") else 0
         return fixed + per_score * n_operations * band.size + beside
@@ -214,14 +231,14 @@ def plan_memory(
                 f"`max_memory` is {_megabytes(given)}, {_megabytes(expected(height))} are needed, and "
                 f"{type(descriptor).__name__} cannot be worked on in bands, for want of a method `scorer`"
             )
-        return MemoryPlan(grid, max(height, 1), expected(height), budget)
+        return MemoryPlan(grid, max(height, 1), expected(height), budget, expected(min(1, height)))
     rows = _most(expected, height, budget)
     if rows == 0 and given is not None:
         raise ValueError(
             f"`max_memory` is {_megabytes(given)}; at least {_megabytes(expected(1))} are needed for an "
             f"image of {image_shape[0]} x {image_shape[1]} pixels; a larger `stride` needs less"
         )
-    return MemoryPlan(grid, max(rows, 1), expected(max(rows, 1)), budget)
+    return MemoryPlan(grid, max(rows, 1), expected(max(rows, 1)), budget, expected(1))
 
 
 def _can(descriptor: Any, *methods: str) -> bool:
@@ -273,7 +290,9 @@ def describe_image(
     return BandedDescriptors(descriptor, descriptor.operations(), grid, usable, plan.rows, ready, where)
 
 
-def within_memory(run: Callable[[MemoryPlan | None], Result], plan: MemoryPlan | None) -> Result:
+def within_memory(
+    run: Callable[[MemoryPlan | None], Result], plan: MemoryPlan | None, where: Device = CPU
+) -> Result:
     """Do some work; where memory does not suffice for it, again in smaller bands.
 
     Parameters
@@ -281,6 +300,8 @@ def within_memory(run: Callable[[MemoryPlan | None], Result], plan: MemoryPlan |
     run : callable
         Of a plan; may be called several times.
     plan : MemoryPlan or None
+    where : Device
+        Whose memory it is; what was kept of it for later is given back before each further try.
 
     Returns
     -------
@@ -298,14 +319,49 @@ def within_memory(run: Callable[[MemoryPlan | None], Result], plan: MemoryPlan |
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            if plan is None or plan.rows == 1:
-                raise MemoryError(
-                    f"not even one row of grid points at a time fits into memory ({error}); use a larger "
-                    "`stride`, fewer operations, a part of the image, or device='cpu'"
-                ) from error
+            if plan is None:
+                what = "the descriptors, of which all are needed at once, do not fit"
+                raise _too_little(what, where, error) from error
+            if plan.rows == 1:
+                needed = f"for which about {_megabytes(plan.least)} are needed,"
+                what = f"not even one row of grid points at a time fits, {needed}"
+                raise _too_little(what, where, error) from error
+        release_memory(where)  # here, where the failed try with its arrays is forgotten
         plan = replace(plan, rows=-(-plan.rows // 2))
         log.warning("out of memory: again in %d bands of %d rows", plan.n_bands, plan.rows)
 
 
+@contextmanager
+def memory_is_told(what: str, where: Device) -> Iterator[None]:
+    """A context in which an error for want of memory says what did not fit, and what to do.
+
+    Parameters
+    ----------
+    what : str
+        What is done, e.g. "looking for glides".
+    where : Device
+
+    Raises
+    ------
+    MemoryError
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise _too_little(f"{what} does not fit", where, error) from error
+
+
+def _too_little(what: str, where: Device, error: Exception) -> MemoryError:
+    other = "" if where.kind == "cpu" else ", or device='cpu'"
+    return MemoryError(
+        f"{what} into the memory of {where}, of which {_megabytes(free_memory(where))} are free ({error}); "
+        f"use a larger `stride`, fewer operations, a part of the image{other}"
+    )
+
+
 def _megabytes(size: int) -> str:
+    if size < 2**20:
+        return f"{size / 2**10:.0f} KB"
     return f"{size / 2**20:.0f} MB" if size < 2**31 else f"{size / 2**30:.1f} GB"

@@ -351,7 +351,7 @@ def _without_background(pixels: Any, weight: Any, size: tuple[int, int]) -> Any:
         _inverse(_spectrum(plane, size) * transfer, size)[: pixels.shape[0], : pixels.shape[1]]
         for plane in (pixels, weight)
     )
-    return (pixels - total / xp.clip(share, 1e-3, None)) * weight
+    return (pixels - total / xp.where(share > 1e-3, share, 1e-3)) * weight
 
 
 def _standard_error(values: np.ndarray, n_pixels: float) -> float:

@@ -15,19 +15,19 @@ import numpy as np
 
 from gpuseg.arrays import Device, home_of, is_dask, move, namespace, resolve_device, to_numpy
 from gpuseg.checks import check_image, check_int_or_auto, check_mask, check_memory
-from gpuseg.clustering import certainty, check_random_state, sizes, squared_distances
+from gpuseg.clustering import check_random_state, sizes
 from gpuseg.decomposition import check_n_components
 from gpuseg.descriptors import Descriptors, as_descriptor
 from gpuseg.descriptors.base import valid_pixels
 from gpuseg.descriptors.choice import describe, from_description
 from gpuseg.evidence import Evidence, reach_of
 from gpuseg.grid import Grid
-from gpuseg.large import MemoryPlan, describe_image, plan_memory, within_memory
-from gpuseg.misfit import misfit
+from gpuseg.labeller import Labeller
+from gpuseg.large import MemoryPlan, describe_image, memory_is_told, plan_memory, within_memory
 from gpuseg.selection import select_operations
 from gpuseg.separability import separability_of_parts
 from gpuseg.sizes import resolve, wants_sizes
-from gpuseg.stages import Stopwatch, flat_usable, learn, project_points
+from gpuseg.stages import Stopwatch, label_components, learn, mean_misfit, project_points, shown_labels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -126,17 +126,9 @@ class Segmentation:
         Far above `SegmentationModel.typical_misfit` where the image shows something that was not learnt.
         """
         model, xp, home = self.model, namespace(self.components), home_of(self.components)
+        components = xp.reshape(self.components, (self.components.shape[0], -1)).T
         mean, centers = move(model.mean, home), move(model.cluster_centers, home)
-        found = []
-        for rows, band in self._bands():
-            here = xp.reshape(self.components[:, rows, :], (self.components.shape[0], -1))
-            components = here[:, flat_usable(band)].T
-            nearest = xp.min(squared_distances(components, centers), axis=0)
-            found.append((misfit(band.samples(), mean, components, nearest), components.shape[0]))
-        known = [(value, count) for value, count in found if not math.isnan(value)]
-        if not known:
-            return float("nan")
-        return sum(value * count for value, count in known) / sum(count for _, count in known)
+        return mean_misfit(self.descriptors, components, mean, centers)
 
     def _bands(self) -> Iterator[tuple[slice, Descriptors]]:
         """Rows of the grid, and their descriptors."""
@@ -330,7 +322,38 @@ class SegmentationModel:
                     components = project_points(descriptors, mean, axes)
                 return _label(self, image, mask, descriptors, components, clock, self._parameters())
 
-        return within_memory(run, plan)
+        return within_memory(run, plan, where)
+
+    def labeller(
+        self,
+        image_shape: tuple[int, int],
+        mask: Any = None,
+        device: Any = "auto",
+        *,
+        max_memory: int | str | None = None,
+    ) -> Labeller:
+        """What labels frames of one shape as they come, without descriptors: for series and live images.
+
+        Parameters
+        ----------
+        image_shape : (H, W) of int
+        mask : (H, W) array_like of bool, optional
+            True where a pixel may be used, of all frames.
+        device : {"auto", "cpu", "cuda", "cuda:i"}
+        max_memory : int or str, optional
+            As in `predict`.
+
+        Returns
+        -------
+        gpuseg.labeller.Labeller
+            To be called with a frame; its labels are those of `predict`.
+
+        Raises
+        ------
+        TypeError, ValueError, gpuseg.DeviceError
+            As `predict`.
+        """
+        return Labeller(self, image_shape, mask, device, max_memory=max_memory)
 
     def select(self, n_operations: int, labelled: Any, labels: Any = None) -> SegmentationModel:
         """Keep the operations of largest Fisher separability (paper, eq. 4): a fast model for series.
@@ -592,7 +615,7 @@ def segment_together(
     step: Any = stride
     sizes = None
     if wants_sizes(descriptor, stride):
-        with where.current, clock("sizes"):
+        with where.current, clock("sizes"), memory_is_told("looking for the lattice period", where):
             image, valid = (None if each is None else move(each, where) for each in inputs[0][:2])
             descriptor, step, sizes = resolve(descriptor, stride, image, valid)
     parameters = {
@@ -604,7 +627,7 @@ def segment_together(
         "sort_labels_by_pattern_size": bool(sort_labels_by_pattern_size),
         "random_state": int(random_state) if isinstance(random_state, int | np.integer) else None,
     }
-    with where.current, clock("descriptors"):
+    with where.current, clock("descriptors"), memory_is_told("looking for what to score", where):
         image, valid, _ = inputs[0]
         learnt = descriptor.found_in(image, valid) if hasattr(descriptor, "found_in") else descriptor
     budget = None if max_memory is None else check_memory(max_memory) // len(inputs)
@@ -616,7 +639,7 @@ def segment_together(
         seeds.set_state(state)
         return _segment_all(inputs, learnt, plan, n_patterns, parameters, seeds, clock)
 
-    found = within_memory(run, plan)
+    found = within_memory(run, plan, where)
     if sizes is not None:
         for each in found:
             each.parameters["lattice_period"] = sizes.lattice_period
@@ -650,9 +673,9 @@ def _segment_all(
         model = SegmentationModel(
             descriptor=learnt,
             stride=stride,
-            mean=to_numpy(pca.mean_),
-            components=to_numpy(pca.components_),
-            explained_variance_ratio=to_numpy(pca.explained_variance_ratio_),
+            mean=pca.mean_,
+            components=pca.components_,
+            explained_variance_ratio=pca.explained_variance_ratio_,
             cluster_centers=centers,
             upsampling=upsampling,
             **typical,
@@ -681,32 +704,18 @@ def _label(
     """Give every grid point and pixel its pattern."""
     where, home, grid = clock.device, home_of(image), descriptors.grid
     with clock("labels"):
-        xp = namespace(components)
-        centers = move(model.cluster_centers, where)
-        distances = squared_distances(components, centers)
-        points = xp.reshape(xp.astype(xp.argmin(distances, axis=0), xp.int32), grid.shape)
-        sure = xp.reshape(certainty(distances), grid.shape)
-        known = xp.reshape(xp.all(xp.isfinite(components), axis=1), grid.shape)
-        if not bool(xp.all(known)):
-            points = xp.where(known, points, -xp.ones_like(points))
-            sure = xp.where(known, sure, xp.zeros_like(sure))
+        complete = descriptors.n_usable == grid.size
+        points, sure = label_components(components, move(model.cluster_centers, where), grid, complete)
     with clock("upsampling"):
         valid = valid_pixels(move(image, where), None if mask is None else move(mask, where))
-        if model.upsampling:
-            labels, shown = grid.upsample(grid.nearest_known(points)), grid.upsample(sure)
-        else:
-            labels, shown = points, sure
-            valid = None if valid is None else grid.at_points(valid)
-        if valid is not None:
-            labels = xp.where(valid, labels, -xp.ones_like(labels))
-            shown = xp.where(valid, shown, xp.zeros_like(shown))
+        labels, shown = shown_labels(grid, points, sure, valid, model.upsampling, complete)
         labels, shown = move(labels, home), move(shown, home)
     return Segmentation(
         image=image,
         labels=labels,
         certainty=shown,
         descriptors=descriptors.on(home),
-        components=move(xp.reshape(components.T, (-1, *grid.shape)), home),
+        components=move(namespace(components).reshape(components.T, (-1, *grid.shape)), home),
         point_labels=move(points, home),
         point_certainty=move(sure, home),
         model=model,

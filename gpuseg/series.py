@@ -19,6 +19,7 @@ from gpuseg.descriptors.base import DeadImageError, prepare
 from gpuseg.descriptors.choice import describe
 from gpuseg.frames import Frames, open_frames
 from gpuseg.io import ReadError
+from gpuseg.labeller import LabelledFrame, Labeller
 from gpuseg.segmentation import Segmentation, SegmentationModel, segment_together
 from gpuseg.series_results import FrameSegmentation, SeriesSegmentation, label_type
 from gpuseg.series_writer import SeriesWriter, fingerprint
@@ -70,6 +71,8 @@ class SeriesIterator(Iterator[FrameSegmentation]):
         Of its labels.
     mask : (H, W) or (T, H, W) array, or None
     device : {"auto", "cpu", "cuda", "cuda:i"}
+    max_memory : int or str, optional
+        As in `gpuseg.segment`, of a frame.
     """
 
     def __init__(
@@ -80,9 +83,12 @@ class SeriesIterator(Iterator[FrameSegmentation]):
         label_shape: tuple[int, int],
         mask: Any,
         device: Any,
+        max_memory: int | str | None = None,
     ) -> None:
         self.model, self.image_shape, self.label_shape = model, image_shape, label_shape
-        self._frames, self._mask, self._device = frames, mask, device
+        self._frames, self._mask = frames, mask
+        self._device, self._max_memory = device, max_memory
+        self._labeller: Labeller | None = None
         self._index = -1
 
     def __next__(self) -> FrameSegmentation:
@@ -90,7 +96,7 @@ class SeriesIterator(Iterator[FrameSegmentation]):
         if image is None:
             return self._dead(why)
         try:
-            found = self.model.predict(image, mask=mask_at(self._mask, self._index), device=self._device)
+            found = self._labelled(image)
         except DeadImageError as error:
             return self._dead(str(error))
         return self._result(found)
@@ -127,8 +133,20 @@ class SeriesIterator(Iterator[FrameSegmentation]):
         self._index += 1
         return frame
 
-    def _result(self, found: Segmentation) -> FrameSegmentation:
-        n_patterns = found.n_patterns
+    def _labelled(self, image: Any) -> LabelledFrame | Segmentation:
+        """The labels of a frame; nobody asks for its descriptors."""
+        if self._mask is not None and np.ndim(self._mask) == 3:
+            mask = mask_at(self._mask, self._index)
+            return self.model.predict(image, mask, self._device, max_memory=self._max_memory)
+        if self._labeller is None:
+            where = resolve_device(self._device, image)
+            self._labeller = self.model.labeller(
+                self.image_shape, self._mask, where, max_memory=self._max_memory
+            )
+        return self._labeller.frame(image)
+
+    def _result(self, found: LabelledFrame | Segmentation) -> FrameSegmentation:
+        n_patterns = int(self.model.cluster_centers.shape[0])
         labels, certainty = to_numpy(found.labels), to_numpy(found.certainty)
         known = labels >= 0
         if not known.any():
@@ -200,6 +218,7 @@ def iterate_series(
     random_state: Any = None,
     mask: Any = None,
     device: Any = "auto",
+    max_memory: int | str | None = None,
     model: SegmentationModel | None = None,
     dataset: str | int | None = None,
 ) -> SeriesIterator:
@@ -214,7 +233,7 @@ def iterate_series(
         As in `segment_series`.
     descriptor, stride, n_components, upsampling, sort_labels_by_pattern_size, random_state, mask, device
         As in `gpuseg.segment`.
-    model, dataset
+    max_memory, model, dataset
         As in `segment_series`.
 
     Returns
@@ -256,6 +275,7 @@ def iterate_series(
             random_state=random_state,
             masks=masks,
             device=device,
+            max_memory=max_memory,
         )
         model = found[0].model
         if n_operations is not None:
@@ -266,8 +286,9 @@ def iterate_series(
     first = next(iter(images.values()))
     image_shape = label_shape = tuple(first.shape)
     if not model.upsampling:
-        label_shape = tuple(model.predict(first, mask=masks[0], device=device).labels.shape)
-    return _iterator(source, walk, model, image_shape, label_shape, mask, device)
+        found_once = model.predict(first, mask=masks[0], device=device, max_memory=max_memory)
+        label_shape = tuple(found_once.labels.shape)
+    return _iterator(source, walk, model, image_shape, label_shape, mask, device, max_memory)
 
 
 def _iterator(source: Frames, walk: Iterator[Any], *rest: Any) -> SeriesIterator:
@@ -293,6 +314,7 @@ def segment_series(
     random_state: Any = None,
     mask: Any = None,
     device: Any = "auto",
+    max_memory: int | str | None = None,
     model: SegmentationModel | None = None,
     dataset: str | int | None = None,
     out: str | os.PathLike[str] | None = None,
@@ -320,6 +342,9 @@ def segment_series(
         All of them if None.
     descriptor, stride, n_components, upsampling, sort_labels_by_pattern_size, random_state, mask, device
         As in `gpuseg.segment`. A mask (H, W) holds for every frame; (T, H, W) is one for each.
+    max_memory : int or str, optional
+        As in `gpuseg.segment`, for labelling a frame; the frames to learn from share it. The labels do not
+        depend on it. Beside it a frame and its labels are in memory, and all labels where `out` is None.
     model : SegmentationModel, optional
         Learnt before; then nothing is learnt here, and what belongs to learning is not looked at.
     dataset : str or int, optional
@@ -359,10 +384,10 @@ def segment_series(
         "sort_labels_by_pattern_size": sort_labels_by_pattern_size,
         "random_state": random_state,
     }
+    given = {"fit_frames": fit_frames, "mask": mask, "model": model}
+    resources: dict[str, Any] = {"device": device, "max_memory": max_memory}
     if out is None:
-        walk = iterate_series(
-            source, n_patterns, fit_frames=fit_frames, mask=mask, device=device, model=model, **learning
-        )
+        walk = iterate_series(source, n_patterns, **given, **learning, **resources)
         if source.chunked is not None and callback is None:
             from gpuseg.dask_series import DaskSeriesSegmentation
 
@@ -380,14 +405,12 @@ def segment_series(
     with SeriesWriter(Path(out), told, force, source.pixel_size, source.unit) as writer:
         kept = writer.model
         if kept is None:
-            walk = iterate_series(
-                source, n_patterns, fit_frames=fit_frames, mask=mask, device=device, model=model, **learning
-            )
+            walk = iterate_series(source, n_patterns, **given, **learning, **resources)
             writer.begin(walk.model, walk.image_shape, walk.label_shape)
         else:
             log.info("%s: going on after %d frames", out, writer.done)
             shapes = writer.image_shape, writer.label_shape
-            walk = _iterator(source, iter(source), kept, *shapes, mask, device)
+            walk = _iterator(source, iter(source), kept, *shapes, mask, device, max_memory)
             walk.skip(writer.done)
         ended = _each(walk, writer.append, callback)
         return writer.finish(ended, time.perf_counter() - begin)

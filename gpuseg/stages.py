@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from gpuseg.arrays import Device, namespace, to_numpy
+from gpuseg.arrays import Device, cupy_module, namespace
 from gpuseg.checks import AUTO
-from gpuseg.clustering import KMeans, certainty, sizes, squared_distances
+from gpuseg.clustering import KMeans, certainty, count_members, squared_distances
 from gpuseg.decomposition import PCA, project
 from gpuseg.descriptors import Descriptors
 from gpuseg.evidence import Evidence, find_n_patterns
-from gpuseg.misfit import typical_misfit
+from gpuseg.grid import Grid
+from gpuseg.misfit import misfit, typical_misfit
 
 __all__ = [
     "Stopwatch",
@@ -24,19 +26,41 @@ __all__ = [
     "find_patterns",
     "flat_usable",
     "joined",
+    "label_components",
     "learn",
+    "mean_misfit",
     "project_points",
+    "shown_labels",
 ]
 
 log = logging.getLogger("gpuseg")
 
 
 class Stopwatch:
-    """Seconds per stage; waits for the device at the end of each, or they would mean nothing."""
+    """Seconds per stage.
+
+    On a GPU by events, which the device passes when it has done what came before: to wait at the end of each
+    stage would keep it idle until the next is under way.
+
+    Parameters
+    ----------
+    device : Device
+    """
 
     def __init__(self, device: Device) -> None:
         self.device = device
-        self.seconds: dict[str, float] = {}
+        self._seconds: dict[str, float] = {}
+        self._events: list[tuple[str, Any, Any]] = []
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Of each stage so far, in order; waits for the device. Later stages are added to the same dict."""
+        with self.device.current:
+            for stage, begin, end in self._events:
+                end.synchronize()
+                self._seconds[stage] += cupy_module().cuda.get_elapsed_time(begin, end) / 1000
+        self._events.clear()
+        return self._seconds
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
@@ -46,10 +70,19 @@ class Stopwatch:
         ----------
         stage : str
         """
-        begin = time.perf_counter()
+        self._seconds.setdefault(stage, 0.0)
+        if self.device.kind == "cpu":
+            started = time.perf_counter()
+            yield
+            self._seconds[stage] += time.perf_counter() - started
+            return
+        with self.device.current:
+            begin, end = cupy_module().cuda.Event(), cupy_module().cuda.Event()
+            begin.record()
         yield
-        self.device.synchronize()
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - begin
+        with self.device.current:
+            end.record()
+        self._events.append((stage, begin, end))
 
 
 def learn(
@@ -77,6 +110,7 @@ def learn(
     Returns
     -------
     pca : PCA
+        With its attributes on the host.
     components : list of (S, K) array
         Of every grid point of each image.
     centers : (n, K) float32 NumPy array
@@ -92,7 +126,7 @@ def learn(
         If there are fewer usable grid points than patterns.
     """
     evidence = None
-    n_usable = sum(int(namespace(each.usable).count_nonzero(each.usable)) for each in described)
+    n_usable = sum(each.n_usable for each in described)
     check_usable(n_usable, n_patterns)
     with clock("decomposition"):
         pca = PCA(n_components)
@@ -162,15 +196,17 @@ def find_patterns(
         ``typical_certainty`` and ``typical_misfit``.
     """
     kmeans = KMeans(n_patterns, random_state=seeds).fit(known)
-    centers = to_numpy(kmeans.cluster_centers_)
     distances = squared_distances(known, kmeans.cluster_centers_)
     xp = namespace(known)
-    typical = {
-        "typical_certainty": float(xp.mean(certainty(distances))),
-        "typical_misfit": typical_misfit(pca, xp.min(distances, axis=0)),
-    }
+    centers, members, sure, apart = pca.to_host_with(
+        kmeans.cluster_centers_,
+        count_members(kmeans.labels_, n_patterns),
+        xp.mean(certainty(distances)),
+        xp.mean(xp.min(distances, axis=0)),
+    )
+    typical = {"typical_certainty": float(sure), "typical_misfit": typical_misfit(pca, apart)}
     if sort_labels_by_pattern_size:
-        centers = centers[np.argsort(sizes(kmeans.labels_, n_patterns), kind="stable")]
+        centers = centers[np.argsort(members, kind="stable")]
     return centers, typical
 
 
@@ -237,3 +273,97 @@ def project_points(descriptors: Descriptors, mean: Any, axes: Any) -> Any:
         found[:, begin : begin + points.shape[0]] = points.T
         begin += points.shape[0]
     return found.T
+
+
+def label_components(components: Any, centers: Any, grid: Grid, complete: bool) -> tuple[Any, Any]:
+    """The nearest centre of every grid point.
+
+    Parameters
+    ----------
+    components : (h * w, K) array
+    centers : (n, K) array
+    grid : Grid
+    complete : bool
+        Whether every grid point is usable: then all components are finite, and nobody has to look.
+
+    Returns
+    -------
+    labels : (h, w) int32 array
+        -1 where a component is not finite.
+    certainty : (h, w) float32 array
+        0 there.
+    """
+    xp = namespace(components)
+    distances = squared_distances(components, centers)
+    points = xp.reshape(xp.astype(xp.argmin(distances, axis=0), xp.int32), grid.shape)
+    sure = xp.reshape(certainty(distances), grid.shape)
+    if not complete:
+        known = xp.reshape(xp.all(xp.isfinite(components), axis=1), grid.shape)
+        points = xp.where(known, points, -xp.ones_like(points))
+        sure = xp.where(known, sure, xp.zeros_like(sure))
+    return points, sure
+
+
+def shown_labels(
+    grid: Grid, points: Any, sure: Any, valid: Any, upsampling: bool, complete: bool
+) -> tuple[Any, Any]:
+    """Labels and certainty of grid points as the user sees them.
+
+    Parameters
+    ----------
+    grid : Grid
+    points : (h, w) int32 array
+    sure : (h, w) float32 array
+    valid : (H, W) bool array or None
+        None if every pixel is.
+    upsampling : bool
+        Whether pixels get labels or grid points.
+    complete : bool
+        Whether every grid point has a label.
+
+    Returns
+    -------
+    labels : (H, W) or (h, w) int32 array
+        -1 where not valid.
+    certainty : (H, W) or (h, w) float32 array
+        0 there.
+    """
+    xp = namespace(points)
+    if upsampling:
+        near = points if complete else grid.nearest_known(points)
+        labels, shown = grid.upsample(near), grid.upsample(sure)
+    else:
+        labels, shown = points, sure
+        valid = None if valid is None else grid.at_points(valid)
+    if valid is not None:
+        labels = xp.where(valid, labels, -xp.ones_like(labels))
+        shown = xp.where(valid, shown, xp.zeros_like(shown))
+    return labels, shown
+
+
+def mean_misfit(described: Any, components: Any, mean: Any, centers: Any) -> float:
+    """Mean squared distance of descriptors from their nearest pattern; see `gpuseg.misfit`.
+
+    Parameters
+    ----------
+    described : Descriptors or BandedDescriptors
+    components : (h * w, K) array
+        Of every grid point.
+    mean : (N,) array
+    centers : (n, K) array
+
+    Returns
+    -------
+    float
+        NaN where no grid point is known.
+    """
+    xp, grid, found = namespace(components), described.grid, []
+    for band in described.bands():
+        begin, end = (row * grid.shape[1] for row in grid.place_of(band.grid))
+        here = components[begin:end, :][flat_usable(band), :]
+        nearest = xp.min(squared_distances(here, centers), axis=0)
+        found.append((misfit(band.samples(), mean, here, nearest), here.shape[0]))
+    known = [(value, count) for value, count in found if not math.isnan(value)]
+    if not known:
+        return float("nan")
+    return sum(value * count for value, count in known) / sum(count for _, count in known)

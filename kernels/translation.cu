@@ -75,46 +75,165 @@ extern "C" __global__ void __launch_bounds__(BLOCK) patch_statistics(
   }
 }
 
-// Box sums: for one shift the sums over all patches are a box filter of the product image; column sums first,
-// then sums of columns, so that a product serves every patch that holds it.
+// Box sums: for one shift the sums over all patches are a box filter of the product image; sums of columns first, then
+// sums of those. A tile is TILE_ROWS x TILE_COLS grid points; what its patches cover is its region.
+struct Tile {
+  int i0, j0, rows, cols;  // grid points
+  int row, col, depth, span;  // region, pixels
+
+  __device__ Tile(const Grid& grid, const Patch& patch)
+      : i0(blockIdx.y * TILE_ROWS), j0(blockIdx.x * TILE_COLS), rows(min(TILE_ROWS, grid.rows - i0)),
+        cols(min(TILE_COLS, grid.cols - j0)), row(grid.first_row + i0 * grid.stride - patch.radius_row),
+        col(grid.first_col + j0 * grid.stride - patch.radius_col), depth((rows - 1) * grid.stride + patch.rows()),
+        span((cols - 1) * grid.stride + patch.cols()) {}
+
+  // Whether all pixels within reach of the region are valid; every block of the tile must come to the same answer.
+  __device__ bool complete(const Image& image, int masked, int reach_row, int reach_col) const {
+    if (!masked) return true;
+    bool found;
+    level_of(image, row - reach_row, col - reach_col, depth + 2 * reach_row, span + 2 * reach_col, found);
+    return found;
+  }
+  // Whether box_scores does a shift; masked_box_scores does the others.
+  __device__ bool whole(const Image& image, bool complete, int d, int e) const {
+    return complete && image.holds(row, col, depth, span) && image.holds(row + d, col + e, depth, span);
+  }
+};
+
+// Sums of `length` neighbouring values from r * step on, r < R, of which `count` are wanted: (R - 1) * step <= length.
+// Each value is asked for once. Nothing is subtracted, so that no rounding comes in from outside of a window.
+template <int R, class Value>
+__device__ void window_sums(const Value& value, int step, int length, int count, float (&sum)[R]) {
+  int at = 0;
+#pragma unroll
+  for (int r = 0; r < R; ++r) {  // from the beginning of a window to that of the next; the last: what all share
+    const int end = r + 1 < R ? (r + 1) * step : length;
+    sum[r] = 0.0f;
+#pragma unroll 2
+    for (; at < end; ++at) sum[r] += value(at);
+  }
+#pragma unroll
+  for (int r = R - 2; r >= 0; --r) sum[r] += sum[r + 1];
+  float beyond = 0.0f;  // the end of the first window
+#pragma unroll
+  for (int r = 1; r < R; ++r) {
+    if (r < count)
+#pragma unroll 2
+      for (const int end = length + r * step; at < end; ++at) beyond += value(at);
+    sum[r] += beyond;
+  }
+}
+
+// Calls work(Windows<R>()) for the largest R at most MOST, a power of two, of which R windows share a value.
+template <int R>
+struct Windows {
+  static constexpr int count = R;
+};
+template <int MOST, class Work>
+__device__ void for_windows(int step, int length, const Work& work) {
+  if constexpr (MOST > 1) {
+    if ((MOST - 1) * step > length) return for_windows<MOST / 2>(step, length, work);
+  }
+  work(Windows<MOST>());
+}
+
+// The shifts of which all pixels are valid.
 // mean, scale (stat_rows, stat_cols) float from patch_statistics, their position (0, 0) being the grid's first
 // point less reach; shifts (n_shifts, 2) int; out (n_shifts, rows, cols) float.
 // Launch: grid (ceil(cols / TILE_COLS), ceil(rows / TILE_ROWS), number of parts of the shifts), block BLOCK,
-// 6 * TILE_ROWS * span doubles of shared memory, span = (TILE_COLS - 1) * stride + patch columns.
-// One block per multiprocessor is asked for, so that the compiler spills no register to have more of them.
-extern "C" __global__ void __launch_bounds__(BLOCK, 1) box_scores(
+// TILE_ROWS * (pitch + TILE_COLS) floats of shared memory, pitch = (TILE_COLS - 1) * stride + patch columns, or one
+// more, so that it is odd: neighbouring rows lie in different banks.
+extern "C" __global__ void __launch_bounds__(BLOCK, 3) box_scores(
     const float* pixels, int height, int width, int first_row, int first_col, int stride, int rows, int cols,
     int radius_row, int radius_col, int reach_row, int reach_col, int step_row, int step_col, const float* mean,
-    const float* scale, int stat_cols, const int* shifts, int n_shifts, int masked, float flat, float* out) {
-  SHARED_MEMORY(double, columns);
+    const float* scale, int stat_cols, const int* shifts, int n_shifts, int masked, float* out) {
+  SHARED_MEMORY(float, column_sums);
   const Image image{pixels, height, width};
   const Patch patch{radius_row, radius_col};
-  const int i0 = blockIdx.y * TILE_ROWS, j0 = blockIdx.x * TILE_COLS;
-  const int n_rows = min(TILE_ROWS, rows - i0), n_cols = min(TILE_COLS, cols - j0);
-  const int span = (n_cols - 1) * stride + patch.cols(), depth = (n_rows - 1) * stride + patch.rows();
-  const int row = first_row + i0 * stride - radius_row, col = first_col + j0 * stride - radius_col;
-  bool complete;
-  const float level = level_of(image, row, col, depth, span, complete);
-  if (masked) level_of(image, row - reach_row, col - reach_col, depth + 2 * reach_row, span + 2 * reach_col, complete);
+  const Tile tile({first_row, first_col, stride, rows, cols}, patch);
+  const int pitch = ((TILE_COLS - 1) * stride + patch.cols()) | 1;
+  float* sums = column_sums + TILE_ROWS * pitch;
+  bool every;
+  const float level = level_of(image, tile.row, tile.col, tile.depth, tile.span, every);
+  const bool complete = tile.complete(image, masked, reach_row, reach_col);
 
   for (int k = blockIdx.z; k < n_shifts; k += gridDim.z) {
     const int d = shifts[2 * k], e = shifts[2 * k + 1];
-    const bool same = d == 0 && e == 0;
-    const bool whole = (complete || !masked) && image.holds(row, col, depth, span) &&
-                       image.holds(row + d, col + e, depth, span);
-    __syncthreads();  // the columns of the last shift have been read
-    for (int item = threadIdx.x; item < n_rows * span; item += BLOCK) {
-      const int y0 = row + item / span * stride, x = col + item % span;
-      if (whole) {
-        const float* a = pixels + (size_t)y0 * width + x;
+    if (!tile.whole(image, complete, d, e)) continue;
+    // a thread takes a column, and as many patches below each other as share its products
+    for_windows<TILE_ROWS>(stride, patch.rows(), [&](auto windows) {
+      constexpr int R = decltype(windows)::count;
+      for (int item = threadIdx.x; item < (TILE_ROWS / R) * tile.span; item += BLOCK) {
+        const int i = item / tile.span * R, x = item % tile.span;
+        if (i >= tile.rows) break;
+        const float* a = pixels + (size_t)(tile.row + i * stride) * width + tile.col + x;
         const float* b = a + (ptrdiff_t)d * width + e;
-        float sum = 0.0f;
-        for (int y = 0; y < patch.rows(); ++y) sum += (__ldg(a + (size_t)y * width) - level) * (__ldg(b + (size_t)y * width) - level);
-        columns[item] = sum;
-      } else {
+        float sum[R];
+        window_sums<R>(
+            [&](int y) { return (__ldg(a + (size_t)y * width) - level) * (__ldg(b + (size_t)y * width) - level); },
+            stride, patch.rows(), tile.rows - i, sum);
+#pragma unroll
+        for (int r = 0; r < R; ++r) column_sums[(i + r) * pitch + x] = sum[r];
+      }
+    });
+    __syncthreads();
+    // then a row, and patches beside each other: lanes of a warp in different rows, for their banks
+    for_windows<TILE_COLS < 8 ? TILE_COLS : 8>(stride, patch.cols(), [&](auto windows) {
+      constexpr int R = decltype(windows)::count;
+      for (int item = threadIdx.x; item < TILE_ROWS * (TILE_COLS / R); item += BLOCK) {
+        const int i = item % TILE_ROWS, j = item / TILE_ROWS * R;
+        if (i >= tile.rows || j >= tile.cols) continue;
+        const float* line = column_sums + i * pitch + j * stride;
+        float sum[R];
+        window_sums<R>([&](int x) { return line[x]; }, stride, patch.cols(), tile.cols - j, sum);
+#pragma unroll
+        for (int r = 0; r < R; ++r) sums[i * TILE_COLS + j + r] = sum[r];
+      }
+    });
+    __syncthreads();
+    for (int item = threadIdx.x; item < TILE_ROWS * TILE_COLS; item += BLOCK) {
+      const int i = item / TILE_COLS, j = item % TILE_COLS;
+      if (i >= tile.rows || j >= tile.cols) continue;
+      const int y = (tile.i0 + i) * stride + reach_row, x = (tile.j0 + j) * stride + reach_col;
+      const size_t here = (size_t)(y / step_row) * stat_cols + x / step_col;
+      const size_t there = (size_t)((y + d) / step_row) * stat_cols + (x + e) / step_col;
+      const float norm = scale[here] * scale[there];
+      float r = (float)(sums[item] - (double)patch.size() * (mean[here] - level) * (mean[there] - level)) * norm;
+      r = d == 0 && e == 0 ? (norm > 0.0f ? 1.0f : 0.0f) : fminf(1.0f, fmaxf(-1.0f, r));
+      out[((size_t)k * rows + tile.i0 + i) * cols + tile.j0 + j] = r;
+    }
+  }
+}
+
+// The other shifts: all six sums over the pixels that are valid on both sides, MASKED_ROWS rows of a tile at a time.
+// Launch: as box_scores, with 6 * MASKED_ROWS * span doubles of shared memory, span = (TILE_COLS - 1) * stride + patch
+// columns. Fewer blocks per multiprocessor are asked for, so that the compiler spills no register.
+constexpr int MASKED_ROWS = TILE_ROWS < 4 ? TILE_ROWS : 4;
+
+extern "C" __global__ void __launch_bounds__(BLOCK, 2) masked_box_scores(
+    const float* pixels, int height, int width, int first_row, int first_col, int stride, int rows, int cols,
+    int radius_row, int radius_col, int reach_row, int reach_col, const int* shifts, int n_shifts, int masked,
+    float flat, float* out) {
+  SHARED_MEMORY(double, columns);
+  const Image image{pixels, height, width};
+  const Patch patch{radius_row, radius_col};
+  const Tile tile({first_row, first_col, stride, rows, cols}, patch);
+  const int span = tile.span, wide = 2 * reach_col + span, deep = 2 * reach_row + tile.depth;
+  if (!masked && image.holds(tile.row - reach_row, tile.col - reach_col, deep, wide)) return;  // as most tiles are
+  const bool complete = tile.complete(image, masked, reach_row, reach_col);
+  bool every;
+  const float level = level_of(image, tile.row, tile.col, tile.depth, span, every);
+
+  for (int k = blockIdx.z; k < n_shifts; k += gridDim.z) {
+    const int d = shifts[2 * k], e = shifts[2 * k + 1];
+    if (tile.whole(image, complete, d, e)) continue;
+    for (int first = 0; first < tile.rows; first += MASKED_ROWS) {
+      const int n_rows = min(MASKED_ROWS, tile.rows - first), n = n_rows * span;
+      __syncthreads();  // the columns of the last rows have been read
+      for (int item = threadIdx.x; item < n; item += BLOCK) {
+        const int y0 = tile.row + (first + item / span) * stride, x = tile.col + item % span;
         PairSums sums;
         for (int y = y0; y < y0 + patch.rows(); ++y) sums.add(image.at(y, x) - level, image.at(y + d, x + e) - level);
-        const int n = n_rows * span;
         columns[item] = sums.ab;
         columns[item + n] = sums.n;
         columns[item + 2 * n] = sums.a;
@@ -122,24 +241,11 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 1) box_scores(
         columns[item + 4 * n] = sums.aa;
         columns[item + 5 * n] = sums.bb;
       }
-    }
-    __syncthreads();
-    for (int item = threadIdx.x; item < n_rows * n_cols; item += BLOCK) {
-      const int i = item / n_cols, j = item % n_cols;
-      const double* line = columns + i * span + j * stride;
-      float r;
-      if (whole) {
-        double products = 0.0;
-        for (int x = 0; x < patch.cols(); ++x) products += line[x];
-        const int y = (i0 + i) * stride + reach_row, x = (j0 + j) * stride + reach_col;
-        const size_t here = (size_t)(y / step_row) * stat_cols + x / step_col;
-        const size_t there = (size_t)((y + d) / step_row) * stat_cols + (x + e) / step_col;
-        const float norm = scale[here] * scale[there];
-        r = (float)(products - (double)patch.size() * (mean[here] - level) * (mean[there] - level)) * norm;
-        r = same ? (norm > 0.0f ? 1.0f : 0.0f) : fminf(1.0f, fmaxf(-1.0f, r));
-      } else {
+      __syncthreads();
+      for (int item = threadIdx.x; item < n_rows * tile.cols; item += BLOCK) {
+        const int i = item / tile.cols, j = item % tile.cols;
+        const double* line = columns + i * span + j * stride;
         PairSums sums;
-        const int n = n_rows * span;
         for (int x = 0; x < patch.cols(); ++x) {
           sums.ab += line[x];
           sums.n += line[x + n];
@@ -148,9 +254,9 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 1) box_scores(
           sums.aa += line[x + 4 * n];
           sums.bb += line[x + 5 * n];
         }
-        r = sums.pearson(patch.size(), flat, same);
+        out[((size_t)k * rows + tile.i0 + first + i) * cols + tile.j0 + j] =
+            sums.pearson(patch.size(), flat, d == 0 && e == 0);
       }
-      out[((size_t)k * rows + i0 + i) * cols + j0 + j] = r;
     }
   }
 }

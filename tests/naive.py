@@ -154,9 +154,37 @@ def assign(scores, centers):
     return distances(scores, centers).argmin(0)
 
 
+def patterns(scores, mean, axes, centers):
+    """Of scores (N, S): components (K, S), nearest centre, certainty 1 - d_1 / d_2, squared distance to it (S,).
+
+    The distance is that of all scores: of what the components leave out, too.
+    """
+    apart = np.asarray(scores, np.float64) - np.asarray(mean, np.float64)[:, None]
+    components = np.asarray(axes, np.float64) @ apart
+    away = np.sort(distances(components, centers), axis=0)
+    second = away[1] if len(away) > 1 else np.full(len(away[0]), np.inf)
+    sure = np.where(second > 0, 1 - away[0] / np.where(second > 0, second, 1), 0)
+    misfit = (apart**2).sum(0) - (components**2).sum(0) + away[0] ** 2
+    return components, assign(components, centers), sure, misfit
+
+
 def inertia(scores, centers):
     """What k-means minimises: the sum of squared distances to the nearest centre."""
     return (distances(scores, centers).min(0) ** 2).sum()
+
+
+def lloyd(samples, centers, max_iter, threshold):
+    """Centres, and the number of iterations, from (S, K) samples and (n, K) centres; an empty cluster stays."""
+    samples, centers = np.asarray(samples, float), np.array(centers, float)
+    n_iter, moved = 0, np.inf
+    while n_iter < max_iter and moved > threshold:
+        nearest = assign(samples.T, centers)
+        before = centers.copy()
+        for k in range(len(centers)):
+            if (nearest == k).any():
+                centers[k] = samples[nearest == k].mean(0)
+        n_iter, moved = n_iter + 1, ((centers - before) ** 2).sum()
+    return centers, n_iter
 
 
 def nearest_upsampling(labels, rows, cols, shape):

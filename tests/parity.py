@@ -16,6 +16,7 @@ from gpuseg.decomposition import PCA
 from gpuseg.descriptors.base import prepare
 from gpuseg.engines import engine_for
 from gpuseg.grid import Grid
+from gpuseg.prediction import PatternPlan
 from tests import naive, strategies
 from tests.strategies import Case
 from tests.tolerances import TOLERANCE, assert_scores_close
@@ -111,6 +112,70 @@ def check_scores(backend, case, method, bound=TOLERANCE["score", "float32"]):
     got = backend.scores(case, method)
     assert_scores_close(got, wanted, bound * conditioning)
     assert np.nanmax(np.abs(got), initial=0) <= 1
+
+
+def patterns_of(case, n_axes, n_centers, seed=0):
+    """A plan with components and centres such as the scores of a case might have, the scores and their bounds.
+
+    Where a score is taken from elsewhere, so is its bound.
+    """
+    scores, conditioning = naive_scores(case)
+    rows, cols = case.positions
+    masked = not case.valid.all()
+    fills = masked or case.border == "full"
+    if fills:
+        what = case.translations, rows, cols, case.valid
+        conditioning = naive.fill_missing(np.where(np.isnan(scores), np.nan, conditioning), *what)
+        scores = naive.fill_missing(scores, *what)
+    rng, n = np.random.default_rng(seed), len(scores)
+    axes = np.linalg.qr(rng.normal(size=(n, n)))[0][: min(n_axes, n)].astype(np.float32)
+    flat = scores.reshape(n, -1)
+    known = np.isfinite(flat).all(0)
+    mean = (flat[:, known].mean(1) if known.any() else np.zeros(n)).astype(np.float32)
+    spread = 0.1 + np.abs(axes @ (np.nan_to_num(flat) - mean[:, None])).mean()
+    centers = rng.normal(size=(n_centers, len(axes)), scale=spread).astype(np.float32)
+    plan = PatternPlan(
+        grid_of(case),
+        np.asarray(case.translations, np.int64),
+        case.patch_radius,
+        "box",
+        mean,
+        axes,
+        centers,
+        valid=case.valid if masked else None,
+        fills=fills,
+    )
+    return plan, scores, TOLERANCE["score", "float32"] * conditioning
+
+
+def check_patterns(backend, case, n_axes=3, n_centers=3):
+    """The engine's components are those of the naive scores, and its labels, but where two centres are as near."""
+    plan, scores, bound = patterns_of(case, n_axes, n_centers)
+    if not plan.scores_something:  # a labeller leaves these to `predict`, which refuses them
+        return
+    assert backend.engine.can_label(plan)
+    found = backend.engine.label_points(backend.prepared(case)[0], plan)
+    components, labels, certainty, misfit = (
+        arrays.to_numpy(each) for each in (found.components, found.labels, found.certainty, found.misfit)
+    )
+    assert [str(each.dtype) for each in (labels, certainty, misfit)] == ["int32", "float32", "float32"]
+    assert labels.shape == certainty.shape == misfit.shape == plan.grid.shape
+    known = np.isfinite(scores).all(0)
+    np.testing.assert_array_equal(labels == -1, ~known)
+    np.testing.assert_array_equal(certainty[~known], 0)
+    wanted = naive.patterns(scores[:, known], plan.mean, plan.axes, plan.centers)
+    off = np.abs(plan.axes) @ bound[:, known] + TOLERANCE["components", "rounding"] * np.sqrt(len(scores))
+    assert_scores_close(components[:, known], wanted[0], off)
+    shift = np.sqrt((off**2).sum(0))  # how far a point may have gone
+    away = np.sort(naive.distances(wanted[0], plan.centers), axis=0)
+    apart = away[1] - away[0] > 2 * shift if len(away) > 1 else np.ones(known.sum(), bool)
+    np.testing.assert_array_equal(labels[known][apart], wanted[1][apart])
+    second = away[1] if len(away) > 1 else np.inf
+    assert_scores_close(certainty[known], wanted[2], np.minimum(1, 3 * shift / second) + 1e-6)
+    size = np.sqrt(np.maximum(wanted[3], 0)) + shift + np.sqrt((bound[:, known] ** 2).sum(0)) + 1e-3
+    rest = TOLERANCE["components", "rounding"] * (1 + (wanted[0] ** 2).sum(0)) * len(scores)
+    drift = np.sqrt((bound[:, known] ** 2).sum(0)) + shift
+    assert_scores_close(misfit[known], wanted[3], 3 * size * drift + rest)
 
 
 def check_filling(backend, case):

@@ -355,6 +355,19 @@ def test_info_tells_what_is_there_and_what_it_would_cost(image, capsys):
     assert lines["memory"].startswith("about ")
 
 
+@pytest.mark.parametrize(("device", "lines"), [("auto", 2), ("cuda", 1), ("cpu", 1)])
+def test_info_tells_the_plan_of_the_gpu(image, emulated_cuda, capsys, device, lines):
+    emulated_cuda(memory=300_000)
+    command = ["info", "a.tif", "--patch-radius", "4", "--window-radius", "6", "--stride", "1"]
+    assert main([*command, "--device", device]) == 0
+    plans = [line for line in said(capsys)[0].splitlines() if line.startswith("memory ")]
+    assert len(plans) == lines
+    if device != "cpu":
+        assert "of 146 KB, in 60 bands of 1 rows of grid points, on cuda:0" in plans[0]
+    if device != "cuda":
+        assert plans[-1].endswith("the whole image at once")
+
+
 def test_info_of_another_descriptor(image, capsys):
     assert main(["info", "a.tif", "--descriptor", "histogram", "--stride", "10"]) == 0
     out = capsys.readouterr().out

@@ -12,6 +12,7 @@ from PIL import Image as Pillow
 import gpuseg
 from gpuseg import synthetic
 from gpuseg.cli import main
+from gpuseg.labeller import Labeller
 from tests.test_cli import names, refused, said
 
 OPTIONS = ["--patch-radius", "8", "--window-radius", "8", "--max-num-points", "60", "--random-state", "0",
@@ -44,6 +45,21 @@ def test_series_writes_what_the_library_finds(stack, tmp_path, capsys):
     assert "m.tif: 4 frames, 0 flagged" in out
     assert "written to m-gpuseg/: labels.tif, frames.csv" in out
     assert err == ""
+
+
+def test_the_memory_is_handed_on(stack, monkeypatch, capsys):
+    given, segment_series = [], gpuseg.segment_series
+
+    def noted(*rest, **options):
+        given.append(options["max_memory"])
+        return segment_series(*rest, **options)
+
+    monkeypatch.setattr(gpuseg, "segment_series", noted)
+    assert main(["series", "m.tif", "-o", "out", "--max-memory", "1GB", *OPTIONS]) == 0
+    assert main(["series", "m.tif", "-o", "other", *OPTIONS]) == 0
+    assert given == ["1GB", None]
+    assert main(["series", "m.tif", "-o", "third", "--max-memory", "10KB", *OPTIONS]) == 2
+    assert "`max_memory` is 10 KB; at least" in said(capsys)[1]
 
 
 def test_mask_bin_and_named_frames(stack, tmp_path):
@@ -118,15 +134,15 @@ def test_a_result_is_not_overwritten(stack, capsys):
 
 
 def test_a_stopped_run_goes_on(stack, monkeypatch, capsys):
-    predict, calls = gpuseg.SegmentationModel.predict, []
+    label, calls = Labeller.frame, []
 
     def stops(self, *args, **options):
         calls.append(1)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return predict(self, *args, **options)
+        return label(self, *args, **options)
 
-    monkeypatch.setattr(gpuseg.SegmentationModel, "predict", stops)
+    monkeypatch.setattr(Labeller, "frame", stops)
     assert main(["series", "m.tif", "-q", *OPTIONS]) == 130
     assert "stopped" in refused(capsys)
     assert main(["series", "m.tif", "-v", *OPTIONS]) == 0

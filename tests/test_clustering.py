@@ -7,8 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuseg.clustering import KMeans, assign, certainty, lloyd, seed_centers, squared_distances
-from tests import naive, parity
+from gpuseg import constants
+from gpuseg.clustering import (
+    KMeans,
+    assign,
+    certainty,
+    count_members,
+    lloyd,
+    seed_centers,
+    squared_distances,
+)
+from gpuseg.engines import cuda
+from tests import cuml_stand_in, naive, parity
 from tests.strategies import feature_tables
 
 CENTERS = np.array([[0.0, 0.0], [10.0, 1.0], [-4.0, 8.0]])
@@ -231,39 +241,63 @@ def test_as_many_centres_as_samples(put):
         KMeans(7).fit(put(samples))
 
 
-def test_lloyds_iteration_seldom_waits_for_the_gpu(emulated_cuda):
+STARTS = np.array(
+    [
+        [[0, 0, 0], [1, 0, 0], [0, 1, 0]],
+        [[5, 5, 5], [900, 0, 0], [-5, 0, 5]],  # the second of these has no sample
+        [[0, 0, 0], [0, 0, 0], [3, 0, 0]],  # nor has the second of two alike
+    ],
+    np.float32,
+)
+
+
+@pytest.mark.parametrize("order", [0, 1, 2])
+@pytest.mark.parametrize("n_samples", [3, 300, 5000])
+@pytest.mark.parametrize(("max_iter", "threshold"), [(1, 0), (4, 0), (60, 1e-4), (60, 1.0)])
+def test_the_kernel_goes_the_way_of_the_definition(emulated_cuda, order, n_samples, max_iter, threshold):
+    cupy = emulated_cuda(order=order)
+    samples = np.random.default_rng(3).normal(size=(n_samples, 3)).astype(np.float32) * [3, 2, 1] + [1, 0, 0]
+    samples = samples.astype(np.float32)
+    for starts in (STARTS, STARTS[1:2], STARTS[::-1]):
+        ends = [naive.lloyd(samples, start, max_iter, threshold) for start in starts]
+        inertias = [naive.inertia(samples.T, centers) for centers, _ in ends]
+        best = int(np.argmin(inertias))
+        centers, inertia, n_iter = cuda.lloyd(
+            cupy.asarray(samples), cupy.asarray(starts), max_iter, cupy.asarray(np.array([threshold], float))
+        )
+        assert inertia == pytest.approx(inertias[best], rel=1e-5, abs=1e-9)
+        np.testing.assert_allclose(centers.get(), ends[best][0], atol=2e-5)
+        assert n_iter == ends[best][1]
+
+
+def test_more_centres_than_the_kernel_has_room_for(emulated_cuda):
     cupy = emulated_cuda()
-    samples = cupy.asarray(blobs(spread=4)[0])
-    before = cupy.host_reads
-    kmeans = KMeans(3, n_init=1, max_iter=100, random_state=0).fit(samples)
-    assert cupy.host_reads - before <= kmeans.n_iter_ / 2 + 8
+    samples = np.random.default_rng(0).normal(size=(90, 2)).astype(np.float32)
+    for n in (cuda.MOST_CLUSTERS, cuda.MOST_CLUSTERS + 1):
+        cupy.launches.clear()
+        got = KMeans(n, n_init=1, random_state=0).fit(cupy.asarray(samples))
+        assert (cupy.launches["lloyd_sums"] > 0) == (n == cuda.MOST_CLUSTERS)
+        wanted = KMeans(n, n_init=1, random_state=0).fit(samples)
+        assert got.inertia_ == pytest.approx(wanted.inertia_, rel=1e-4)
 
 
-def test_cuml_is_used_where_it_is_installed(emulated_cuda, monkeypatch):
-    """With a stand-in that has cuML's names and keyword-only arguments."""
-    import importlib.machinery
-    import sys
-    from types import ModuleType
-
+def test_members_are_counted_where_they_are(emulated_cuda):
+    labels = np.array([2, 0, 2, 2, 4], np.int32)
+    assert count_members(labels, 6).tolist() == [1, 0, 3, 0, 1, 0]
     cupy = emulated_cuda()
-    seen = {}
+    there = count_members(cupy.asarray(labels), 6)
+    assert isinstance(there, cupy.ndarray)
+    assert there.get().tolist() == [1, 0, 3, 0, 1, 0]
 
-    class CumlKMeans:
-        def __init__(self, *, n_clusters, n_init, max_iter, tol, random_state, output_type, **others):
-            seen.update(others, random_state=random_state, output_type=output_type)
-            self.n_clusters = n_clusters
 
-        def fit(self, x):
-            start = seed_centers(x, self.n_clusters, np.random.RandomState(seen["random_state"]))
-            self.cluster_centers_, self.inertia_, self.n_iter_ = lloyd(x, start, 100, 0.0)
-            return self
-
-    cuml = ModuleType("cuml")
-    cuml.KMeans, cuml.__spec__ = CumlKMeans, importlib.machinery.ModuleSpec("cuml", None)
-    monkeypatch.setitem(sys.modules, "cuml", cuml)
+def test_cuml_is_used_where_it_is_installed_and_serves(emulated_cuda, monkeypatch):
+    cupy, fitted = emulated_cuda(), cuml_stand_in.install(monkeypatch)
     samples, _ = blobs()
     kmeans = KMeans(3, random_state=0).fit(cupy.asarray(samples))
-    assert seen["output_type"] == "cupy"
-    assert isinstance(seen["random_state"], int)
+    assert fitted == ["KMeans"]
     assert isinstance(kmeans.labels_, cupy.ndarray)
     np.testing.assert_allclose(matched(kmeans.cluster_centers_.get(), CENTERS), CENTERS, atol=0.5)
+    KMeans(3, random_state=0).fit(samples)
+    monkeypatch.setattr(constants, "CUML_SERVES", frozenset({"PCA"}))
+    KMeans(3, random_state=0).fit(cupy.asarray(samples))
+    assert fitted == ["KMeans"]

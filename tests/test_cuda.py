@@ -118,6 +118,57 @@ def test_twins_on_a_large_image(backend, method, masked):
     assert_scores_close(backend.scores(case, method), wanted, TOLERANCE["score", "twins"])
 
 
+# --- patterns --------------------------------------------------------------------------------------------
+
+
+@parity.examples(100)
+@given(case=parity.cases(), n_axes=st.integers(1, 6), n_centers=st.integers(1, 5))
+def test_patterns_are_the_naive_ones(backend, case, n_axes, n_centers):
+    parity.check_patterns(backend, case, n_axes, n_centers)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in CASES if parity.patterns_of(CASES[name], 1, 1)[0].scores_something]
+)
+def test_patterns_of_corner_cases(backend, name):
+    parity.check_patterns(backend, CASES[name])
+
+
+@pytest.mark.parametrize("tile", cuda.PREDICT_TILES)
+@pytest.mark.parametrize("tiles", [1, 10**6])
+def test_patterns_whatever_the_tiles(monkeypatch, backend, tile, tiles):
+    monkeypatch.setattr(cuda, "PREDICT_TILES", (tile,))
+    monkeypatch.setattr("gpuseg.engines._cuda_predict.ENOUGH_TILES", tiles)
+    parity.check_patterns(backend, CASES["several tiles of a GPU"])
+    parity.check_patterns(backend, CASES["half plane"])
+
+
+@pytest.mark.parametrize("n_operations", [None, 20])
+@pytest.mark.parametrize("home", ["host", "gpu"])
+def test_a_labeller_gives_the_labels_of_predict(cupy, picture, n_operations, home):
+    made = gpuseg.segment(picture.image, 2, random_state=0, device="cuda")
+    model = made.model if n_operations is None else made.select(n_operations)
+    label = model.labeller((512, 512), device="cuda")
+    assert label.fused
+    frames = [
+        synthetic.bicrystal((512, 512), counts=3, random_state=k).image.astype(np.uint16) for k in range(4)
+    ]
+    for frame, got in zip(
+        frames, label.stream(cupy.asarray(f) if home == "gpu" else f for f in frames), strict=True
+    ):
+        assert type(got) is (cupy.ndarray if home == "gpu" else np.ndarray)
+        assert (arrays.to_numpy(got) == model.predict(frame, device="cuda").labels).mean() >= AGREEMENT
+        assert (label(frame) == arrays.to_numpy(got)).all()
+
+
+def test_a_labeller_works_as_a_graph(picture, caplog):
+    model = gpuseg.segment(picture.image, 2, stride=10, random_state=0, device="cuda").model
+    label = model.labeller((512, 512), device="cuda")
+    first, second = label(picture.image), label(picture.image)
+    np.testing.assert_array_equal(first, second)
+    assert not [each for each in caplog.records if "no CUDA graph" in each.message]
+
+
 # --- polar patches ---------------------------------------------------------------------------------------
 
 POLAR = polar_parity.corner_cases()
@@ -365,10 +416,13 @@ def test_dlpack_of_a_gpu_array(cupy):
 
 
 KERNELS = {
-    "translation": ("direct_scores", "box_scores"),
-    "missing": ("fill_from_nearest",),
+    "kmeans": ("lloyd_sums", "lloyd_centers"),
+    "translation": ("direct_scores", "box_scores", "masked_box_scores"),
+    "missing": ("fill_from_opposite", "fill_from_nearest"),
     "polar": ("spline_coefficients", "polar_scores", "masked_polar_scores", "careful_polar_scores"),
     "pooling": ("pool_down", "pool_across"),
+    "normalise": ("normalise_moments", "normalise_squares", "normalise_pixels"),
+    "predict": ("project_scores", "project_missing", "label_points", "upsample_labels", "mean_misfit"),
 }
 
 

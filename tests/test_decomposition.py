@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuseg import decomposition
+from gpuseg import constants
 from gpuseg.arrays import home_of
 from gpuseg.decomposition import PCA, check_n_components, covariance_pca, project
 from gpuseg.engines import cpu, cuda, engine_for
-from tests import naive, parity
+from tests import cuml_stand_in, naive, parity
 from tests.strategies import feature_tables
 from tests.tolerances import TOLERANCE
 
@@ -186,38 +186,19 @@ def test_what_is_no_number_of_components(wrong):
         check_n_components(wrong, 7, 100)
 
 
-def test_cuml_is_used_where_it_is_installed(samples, emulated_cuda, monkeypatch):
-    """With a stand-in that has cuML's names and keyword-only arguments."""
-    import importlib.machinery
-    import sys
-    from types import ModuleType
-
-    cupy = emulated_cuda()
-
-    class CumlPCA:
-        def __init__(self, *, n_components=None, output_type=None):
-            assert output_type == "cupy"
-            self.n_components = n_components
-
-        def fit(self, x):
-            mean, components, variance, ratio = covariance_pca(x, self.n_components)
-            self.mean_, self.components_ = mean, -components
-            self.explained_variance_, self.explained_variance_ratio_ = variance, ratio
-            return self
-
-    cuml = ModuleType("cuml")
-    cuml.PCA, cuml.__spec__ = CumlPCA, importlib.machinery.ModuleSpec("cuml", None)
-    monkeypatch.setitem(sys.modules, "cuml", cuml)
+def test_cuml_is_used_where_it_is_installed_and_serves(samples, emulated_cuda, monkeypatch):
+    cupy, fitted = emulated_cuda(), cuml_stand_in.install(monkeypatch)
     for n in (3, 0.9):
-        calls = []
-        monkeypatch.setattr(CumlPCA, "transform", calls.append, raising=False)
         got, wanted = PCA(n).fit(cupy.asarray(samples)), PCA(n).fit(samples)
         assert got.n_components_ == wanted.n_components_
         np.testing.assert_allclose(got.components_.get(), wanted.components_, atol=AXES)
         np.testing.assert_allclose(
             got.explained_variance_ratio_.get(), wanted.explained_variance_ratio_, atol=RATIO
         )
-    assert decomposition.PCA is PCA
+    assert fitted == ["PCA", "PCA"]
+    monkeypatch.setattr(constants, "CUML_SERVES", frozenset({"KMeans"}))
+    PCA(3).fit(cupy.asarray(samples))
+    assert fitted == ["PCA", "PCA"]
 
 
 @pytest.mark.parametrize("count", [1, 5, 120, 300])

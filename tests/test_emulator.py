@@ -535,3 +535,114 @@ def test_a_sanitized_module_needs_its_process():
     demo()
     with pytest.raises(RuntimeError, match="run_sanitized"):
         EmulatedModule(DEMO, sanitize=True)
+
+
+# --- streams and graphs ----------------------------------------------------------------------------------
+
+DOUBLED = 'extern "C" __global__ void doubled(float* a) { a[threadIdx.x] *= 2.0f; }'
+
+
+@pytest.fixture
+def doubling(emulated_cuda):
+    """CuPy, an array of ones, and what doubles it on the current stream."""
+    cupy = emulated_cuda()
+    ones = cupy.ones(4, cupy.float32)
+    kernel = cupy.RawKernel(DOUBLED, "doubled")
+    return cupy, ones, lambda: kernel((1,), (4,), (ones,))
+
+
+def test_a_stream_is_not_ready_before_somebody_waits(doubling):
+    cupy, ones, double = doubling
+    stream, host = cupy.cuda.Stream(non_blocking=True), np.zeros(4, np.float32)
+    with stream:
+        double()
+    ones.get(stream=stream, out=host, blocking=False)
+    assert ones.get()[0] == 1
+    assert not host.any()
+    assert not stream.done
+    stream.synchronize()
+    assert stream.done
+    assert ones.get()[0] == host[0] == 2
+
+
+def test_memory_that_a_copy_needs_must_not_be_used_again(doubling):
+    cupy, ones, _ = doubling
+    stream, host = cupy.cuda.Stream(non_blocking=True), np.full(4, 5, np.float32)
+    ones.set(host, stream=stream)
+    host[:] = 7
+    stream.synchronize()
+    assert ones.get()[0] == 7
+
+
+def test_what_reads_on_the_same_stream_waits_by_itself(doubling):
+    cupy, ones, double = doubling
+    with cupy.cuda.Stream(non_blocking=True):
+        double()
+        assert float((ones + 1)[0]) == 3
+        double()
+        assert float(ones.sum()) == 16
+
+
+@pytest.mark.parametrize("how", ["event", "device", "record"])
+def test_streams_wait_for_each_other(doubling, how):
+    cupy, ones, double = doubling
+    one, other = cupy.cuda.Stream(non_blocking=True), cupy.cuda.Stream(non_blocking=True)
+    with one:
+        double()
+        event = cupy.cuda.Event()
+        event.record() if how == "event" else one.record(event)
+    cupy.cuda.Device().synchronize() if how == "device" else other.wait_event(event)
+    with other:
+        double()
+    other.synchronize()
+    assert ones.get()[0] == 4
+
+
+def test_a_graph_does_again_what_was_captured(doubling):
+    cupy, ones, double = doubling
+    stream, source = cupy.cuda.Stream(non_blocking=True), cupy.full(4, 3.0)
+    with stream:
+        stream.begin_capture()
+        cupy.copyto(ones, source, casting="same_kind")
+        double()
+        double()
+        assert stream.is_capturing()
+        graph = stream.end_capture()
+    assert ones.get()[0] == 1
+    for level in (3, 5):
+        source[:] = level
+        graph.launch(stream)
+        stream.synchronize()
+        assert ones.get()[0] == 4 * level
+    assert cupy.graph_launches == 2
+    assert cupy.launches["doubled"] == 4
+
+
+@pytest.mark.parametrize("what", ["empty", "sum", "copy to the host", "synchronize", "number", "write"])
+def test_what_a_graph_cannot_hold_is_refused(doubling, what):
+    cupy, ones, _ = doubling
+    stream = cupy.cuda.Stream(non_blocking=True)
+    refused = {
+        "empty": lambda: cupy.empty(3),
+        "sum": ones.sum,
+        "copy to the host": ones.get,
+        "synchronize": stream.synchronize,
+        "number": lambda: float(ones[0]),
+        "write": lambda: ones.__setitem__(0, 1),
+    }
+    with stream:
+        stream.begin_capture()
+        with pytest.raises(cupy.cuda.runtime.CUDARuntimeError, match="cudaErrorStreamCaptureUnsupported"):
+            refused[what]()
+        with pytest.raises(cupy.cuda.runtime.CUDARuntimeError, match="cudaErrorStreamCaptureInvalidated"):
+            stream.end_capture()
+    assert not stream.is_capturing()
+    stream.synchronize()
+
+
+def test_the_default_stream_cannot_be_captured(emulated_cuda):
+    cupy = emulated_cuda()
+    with pytest.raises(RuntimeError, match="cannot capture on the default"):
+        cupy.cuda.Stream.null.begin_capture()
+    with pytest.raises(cupy.cuda.runtime.CUDARuntimeError, match="is not capturing"):
+        cupy.cuda.Stream().end_capture()

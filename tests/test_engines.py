@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import inspect
 import os
 import subprocess
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 import gpuseg
 from gpuseg import arrays
 from gpuseg.engines import cpu, cuda
+from gpuseg.grid import Grid
 from tests import parity, strategies
 from tests.emulator import run_tests_sanitized
 from tests.parity import METHODS, Backend
@@ -193,6 +195,28 @@ def test_filling_of_corner_cases_in_the_emulator(emulated, name):
     parity.check_filling(emulated, CASES[name])
 
 
+@pytest.mark.parametrize("name", ["window", "scattered nan", "half plane"])
+@pytest.mark.parametrize("memory", [1, 5000])
+def test_filling_of_some_operations_at_a_time(monkeypatch, emulated, name, memory):
+    monkeypatch.setattr(cuda, "NEAREST_BYTES", memory)
+    parity.check_filling(emulated, CASES[name])
+
+
+def test_filling_in_a_wide_grid(emulated):
+    """More columns than a block has threads; the nearest score is beyond the rectangle, in it, or nowhere."""
+    rng = np.random.default_rng(6)
+    translations = np.array([(0, 1), (2, 3), (0, -1), (5, 5)])
+    case = parity.case(rng.normal(size=(7, 600)), (0, 0), translations, stride=1)
+    scores = rng.normal(size=(4, 7, 600)).astype(np.float32)
+    scores[:, :, :270] = scores[:, 5:, 100:] = np.nan
+    scores[3] = np.nan
+    scores[:3, 0, 3], scores[1, 6, 20] = 7, 8
+    scores[3, 1:4, 300:550] = 9
+    wanted = parity.naive.fill_missing(scores, translations, *case.positions, case.valid)
+    for complete in ((0, 0, 0, 0), (1, 4, 300, 550), (2, 2, 300, 550)):
+        np.testing.assert_array_equal(emulated.filled(case, scores, complete), wanted)
+
+
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.95])
 @pytest.mark.parametrize("shape", [(13, 17), (1, 40), (23, 1)])
 def test_filling_of_scattered_scores(backend, shape, share):
@@ -205,6 +229,75 @@ def test_filling_of_scattered_scores(backend, shape, share):
     rows, cols = case.positions
     wanted = parity.naive.fill_missing(scores, translations, rows, cols, case.valid)
     np.testing.assert_array_equal(backend.filled(case, scores), wanted)
+
+
+# --- patterns --------------------------------------------------------------------------------------------
+
+
+@parity.examples(60)
+@given(case=parity.cases(), n_axes=st.integers(1, 6), n_centers=st.integers(1, 5))
+def test_cpu_patterns_are_the_naive_ones(case, n_axes, n_centers):
+    parity.check_patterns(CPU, case, n_axes, n_centers)
+
+
+@parity.examples(40)
+@given(case=parity.cases(max_side=30), n_axes=st.integers(1, 6), n_centers=st.integers(1, 5))
+def test_emulated_patterns_are_the_naive_ones(emulated_cuda, case, n_axes, n_centers):
+    emulated_cuda()
+    parity.check_patterns(Backend(arrays.Device("cuda", 0)), case, n_axes, n_centers)
+
+
+SCORED = [name for name in CASES if parity.patterns_of(CASES[name], 1, 1)[0].scores_something]
+
+
+@pytest.mark.parametrize("name", SCORED)
+def test_patterns_of_corner_cases_on_the_cpu(name):
+    parity.check_patterns(CPU, CASES[name])
+
+
+@pytest.mark.parametrize("name", SCORED)
+def test_patterns_of_corner_cases_in_the_emulator(emulated, name):
+    parity.check_patterns(emulated, CASES[name])
+
+
+@pytest.mark.parametrize("tile", [(8, 3), (4, 8), (1, 8)])
+@pytest.mark.parametrize("tiles", [1, 10**6])
+@pytest.mark.parametrize(
+    "name", ["several tiles of a GPU", "half plane", "shifts without opposites", "window"]
+)
+def test_patterns_whatever_the_tiles(monkeypatch, emulated, name, tile, tiles):
+    """Other tiles, and pairs shared out over blocks or not."""
+    monkeypatch.setattr(cuda, "PREDICT_TILES", (tile,))
+    monkeypatch.setattr("gpuseg.engines._cuda_predict.ENOUGH_TILES", tiles)
+    parity.check_patterns(emulated, CASES[name])
+
+
+def test_patterns_of_a_small_contrast_on_a_high_level(backend):
+    parity.check_patterns(backend, parity.level_30000_contrast_20())
+
+
+def test_patterns_of_the_dark_are_not_spoilt_by_the_bright(backend):
+    parity.check_patterns(backend, parity.dark_beside("region")[0])
+
+
+def test_the_order_of_threads_changes_no_bit_of_the_patterns(emulated_cuda):
+    plan, _, _ = parity.patterns_of(CASES["scattered nan"], 3, 3)
+    found = set()
+    for order in ORDERS.values():
+        emulated_cuda(order=order)
+        on = Backend(arrays.Device("cuda", 0))
+        points = cuda.label_points(on.prepared(CASES["scattered nan"])[0], plan)
+        found.add(b"".join(arrays.to_numpy(each).tobytes() for each in vars(points).values()))
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("radius", [(60, 60), (3, 700)])
+def test_tiles_that_do_not_fit_are_not_promised(emulated_cuda, radius):
+    emulated_cuda()
+    plan, _, _ = parity.patterns_of(CASES["window"], 1, 1)
+    assert cuda.can_label(plan)
+    wide = dataclasses.replace(plan, patch_radius=radius, shifts=plan.shifts * 9)
+    assert not cuda.can_label(wide)
 
 
 # --- normalisation ---------------------------------------------------------------------------------------
@@ -291,6 +384,55 @@ def test_blocks_that_take_several_shifts(monkeypatch, emulated, name):
     parity.check_scores(emulated, CASES[name], "box")
 
 
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(
+    ("shape", "stride", "radius"),
+    [
+        (
+            (37, 145),
+            1,
+            (8, 4),
+        ),  # sixteen patches below each other share their products, eight beside each other
+        ((37, 145), 1, (3, 1)),  # four, two
+        ((35, 140), 1, (0, 0)),  # none
+        ((60, 110), 3, (11, 13)),  # eight and eight
+        ((60, 110), 3, (7, 2)),  # four, one
+        ((50, 160), 5, (9, 18)),  # four, eight
+    ],
+)
+def test_tiles_of_the_box_sums(emulated, shape, stride, radius, masked):
+    """Several tiles, the last ones cut; every number of patches that share what they are summed from."""
+    image = np.random.default_rng(2).normal(size=shape).astype(np.float32)
+    if masked:
+        image[: shape[0] // 3, 20:40] = np.nan
+    case = parity.case(image, radius, [(0, 0), (2, -4), (-2, 4), (-3, 0)], stride=stride)
+    parity.check_scores(emulated, case, "box")
+
+
+def test_bright_pixels_do_not_reach_patches_that_do_not_hold_them(emulated_cuda):
+    """Not a bit of a score depends on pixels outside of its two patches, but for the level of its tile."""
+    emulated_cuda()
+    backend = Backend(arrays.Device("cuda", 0))
+    image = np.random.default_rng(2).normal(size=(60, 200)).astype(np.float32)
+    image -= image.mean(dtype=np.float64).astype(np.float32)
+    bright = image.copy()
+    bright[30, [60, 61]] = 1e4, -1e4  # the mean of every tile stays as it was, but for rounding
+    grid = Grid.full(image.shape, 1)
+    shifts = np.array([(0, 0), (3, 5), (0, 9)])
+    one, other = (
+        arrays.to_numpy(
+            backend.engine.translation_scores(backend.put(each), None, grid, shifts, (4, 4), "box")
+        )
+        for each in (image, bright)
+    )
+    apart = np.ones(grid.shape, bool)
+    apart[(grid.rows > 30 - 4 - 4) & (grid.rows < 30 + 5)] = False
+    far = np.broadcast_to(apart, one.shape) & np.isfinite(one)
+    assert far.sum() > 1000
+    assert np.abs(one - other)[far].max() < 1e-6
+    assert np.abs(one - other)[np.isfinite(one)].max() > 0.1
+
+
 @pytest.mark.parametrize("name", ["window", "scattered nan", "half plane", "multiples of the stride"])
 def test_blocks_with_little_shared_memory(monkeypatch, emulated, name):
     case = CASES[name]
@@ -349,9 +491,10 @@ def test_kernels_that_each_method_launches(emulated_cuda, method):
     wanted = {
         "direct": {"direct_scores"},
         "fft": {"fft_gather", "fft_finish"},
-        "box": {"patch_statistics", "box_scores"},
+        "box": {"patch_statistics", "box_scores", "masked_box_scores"},
     }
-    assert set(cupy.launches) == wanted[method]
+    normalising = {"normalise_moments", "normalise_squares", "normalise_pixels"}
+    assert set(cupy.launches) == wanted[method] | normalising
 
 
 # --- under the sanitizers --------------------------------------------------------------------------------
@@ -367,10 +510,15 @@ def test_the_kernels_pass_the_sanitizers():
         "patch as large as the image",
     ]
     ids = [f"[forward-{name}-{method}]" for name in names for method in METHODS]
+    patterns = ["half plane", "several tiles of a GPU", "shifts beyond the image", "window, valid border"]
     fill = [f"[shuffled-{name}]" for name in ("scattered nan", "one row")]
     run_tests_sanitized(
         *(f"tests/test_engines.py::test_corner_cases_in_the_emulator{i}" for i in ids),
         *(f"tests/test_engines.py::test_filling_of_corner_cases_in_the_emulator{i}" for i in fill),
+        *(
+            f"tests/test_engines.py::test_patterns_of_corner_cases_in_the_emulator[shuffled-{name}]"
+            for name in patterns
+        ),
         *(
             f"tests/test_engines.py::test_blocks_that_take_several_shifts[reverse-{name}]"
             for name in names[:2]

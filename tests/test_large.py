@@ -5,6 +5,7 @@ import logging
 import re
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ from gpuseg.decomposition import PCA
 from gpuseg.engines import cpu, cuda
 from gpuseg.large import BandedDescriptors, MemoryPlan, describe_image, plan_memory, within_memory
 from gpuseg.separability import separability, separability_of_parts
+from tests.emulator.device_array import MEMORY
 from tests.strategies import build_image, build_mask
 
 CPU = Device("cpu")
@@ -325,13 +327,116 @@ def test_a_gpu_out_of_memory_gets_smaller_bands(emulated_cuda, monkeypatch, capl
     np.testing.assert_allclose(values, whole.descriptors.values, atol=4e-6)
 
 
+SMALL = PICTURE.image[:60, :66]
+
+
+def segment_small(name, device="cuda", **more):
+    return gpuseg.segment(
+        SMALL, descriptor=DESCRIPTORS[name], stride=2, random_state=0, device=device, max_memory="1TB", **more
+    )
+
+
+@pytest.mark.parametrize("name", ["box", "rotation", "spectrum", "patches", "fused"])
+@pytest.mark.parametrize("share", [0.6, 0.45])
+def test_a_smaller_gpu_does_the_same(emulated_cuda, name, share):
+    """Every allocation may fail, that of working memory included, and none of a failed try stays behind."""
+    emulated_cuda(memory=1 << 40, refuse=True)
+    whole, most = segment_small(name), MEMORY.most
+    model = whole.model
+    cupy = emulated_cuda(memory=int(share * most), refuse=True)
+    found = segment_small(name)
+    np.testing.assert_array_equal(found.labels, whole.labels)
+    assert MEMORY.most <= share * most
+    if name != "rotation":  # which takes less working memory first
+        assert isinstance(found.descriptors, BandedDescriptors)
+        assert cupy.pool_was_emptied >= 1
+    del found
+    again = model.predict(SMALL, device="cuda", max_memory="1TB")
+    np.testing.assert_array_equal(again.labels, whole.labels)
+
+
+@pytest.mark.parametrize("name", ["box", "rotation", "spectrum", "patches", "fused"])
+def test_a_gpu_too_small_says_so(emulated_cuda, name):
+    emulated_cuda(memory=1 << 40, refuse=True)
+    model = segment_small(name).model
+    wanted = (
+        r"not even one row of grid points at a time fits, for which about \d+ [KM]B are needed, into the memory "
+        r"of cuda:0, of which \d+ KB are free \(Out of memory allocating [\d,]+ bytes .*\); use a larger "
+        r"`stride`, fewer operations, a part of the image, or device='cpu'"
+    )
+    for memory in (100_000, 1):
+        emulated_cuda(memory=memory, refuse=True)
+        for call in (
+            lambda: segment_small(name),
+            lambda: model.predict(SMALL, device="cuda", max_memory="1TB"),
+        ):
+            with pytest.raises(MemoryError, match=wanted):
+                call()
+
+
+def test_what_comes_before_the_bands_says_so_too(emulated_cuda):
+    for descriptor, wanted in (
+        (LocalCorrelationMap("auto", "auto"), "looking for the lattice period does not fit into the memory"),
+        (GlideReflectionSymmetry(8, n_planes=4), "looking for what to score does not fit into the memory"),
+    ):
+        image = emulated_cuda(memory=1 << 20, refuse=True).asarray(PICTURE.image)
+        MEMORY.size = MEMORY.used + 20_000
+        with pytest.raises(MemoryError, match=rf"{wanted} of cuda:0.*device='cpu'"):
+            gpuseg.segment(image, descriptor=descriptor)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("bands", [1, 4])
+@pytest.mark.parametrize(("stride", "points"), [(20, 9), (1, 25)])
+def test_the_plan_of_a_gpu_is_kept_to(emulated_cuda, masked, bands, stride, points):
+    image = build_image("noise", (110, 110), "float32", seed=1)
+    image[:40, :50] = np.nan if masked else image[:40, :50]
+    descriptor = LocalCorrelationMap(3, 2, points)
+    emulated_cuda(memory=1 << 40, refuse=True)
+    budget = "1TB"
+    if bands > 1:
+        whole = plan_memory(descriptor, image.shape, stride, 5, "1TB", "cuda")
+        budget = whole.least + (whole.expected - whole.least) // bands
+    plan = plan_memory(descriptor, image.shape, stride, 5, budget, "cuda")
+    found = gpuseg.segment(
+        image, descriptor=descriptor, stride=stride, random_state=0, device="cuda", max_memory=budget
+    )
+    assert (plan.n_bands > 1) == isinstance(found.descriptors, BandedDescriptors) == (bands > 1)
+    assert 0.3 * plan.expected < MEMORY.most <= plan.expected
+
+
+@pytest.mark.parametrize("where", ["cpu", "cuda"])
+def test_nothing_of_a_failed_try_stays(emulated_cuda, monkeypatch, where):
+    emulated_cuda()
+    engine, kept = {"cpu": cpu, "cuda": cuda}[where], []
+    scores = engine.translation_scores
+
+    class Probe:
+        pass
+
+    def failing(pixels, valid, grid, *rest):
+        assert not any(probe() is not None for probe in kept), "an array of the last try is still there"
+        if grid.shape[0] > 8:
+            probe = Probe()  # a local of the frame that fails, as its arrays are
+            kept.append(weakref.ref(probe))
+            raise OutOfMemoryError("Out of memory allocating 42 bytes")
+        return scores(pixels, valid, grid, *rest)
+
+    monkeypatch.setattr(engine, "translation_scores", failing)
+    segment_small("box", where)
+    assert len(kept) >= 2
+
+
 def test_out_of_memory_for_good_is_told(monkeypatch):
     def never(*_):
         raise MemoryError("42 bytes")
 
     monkeypatch.setattr(cpu, "translation_scores", never)
-    with pytest.raises(MemoryError, match=r"not even one row .*\(42 bytes\); use a larger `stride`"):
+    with pytest.raises(
+        MemoryError, match=r"not even one row .*\(42 bytes\); use a larger `stride`"
+    ) as caught:
         gpuseg.segment(PICTURE.image, descriptor=DESCRIPTORS["box"], device="cpu")
+    assert "device='cpu'" not in str(caught.value)
 
 
 def test_other_errors_pass():

@@ -214,9 +214,12 @@ def test_the_kernels_are_on_board():
 
 
 def test_every_kernel_has_a_launcher():
-    launchers = Path(cuda.__file__).read_text("utf-8")
+    launchers = "".join(path.read_text("utf-8") for path in Path(cuda.__file__).parent.glob("*cuda*.py"))
     for name in cuda.variants():
-        for kernel in re.findall(r"__global__ void __launch_bounds__\(BLOCK\)\s+(\w+)\(", cuda.source(name)):
+        kernels = re.findall(
+            r"__global__ void __launch_bounds__\(BLOCK[, \d]*\)\s+(\w+)\(", cuda.source(name)
+        )
+        for kernel in {*kernels} - {"name"}:  # of a macro
             assert f'"{kernel}"' in launchers
 
 

@@ -12,6 +12,8 @@ from PIL import Image as Pillow
 import gpuseg
 from gpuseg import LocalCorrelationMap, SeriesError, iterate_series, segment_series, synthetic
 from gpuseg.frames import open_frames
+from gpuseg.large import BandedDescriptors, plan_memory
+from gpuseg.segmentation import SegmentationModel
 from gpuseg.series_writer import SeriesWriter
 
 FAST = {"descriptor": LocalCorrelationMap(8, 8, 60), "random_state": 0, "device": "cpu"}
@@ -83,6 +85,35 @@ def test_selected_operations_label_nearly_alike(stack, series):
     assert fast.model.components.shape[1] == 12
     assert fast.model.accuracy > 0.95
     assert (fast.labels == series.labels).mean() > 0.95
+
+
+@pytest.mark.parametrize("fit_frames", [1, [0, 2]])
+def test_labels_do_not_depend_on_the_memory(fit_frames, stack, tmp_path):
+    options = {"fit_frames": fit_frames, **FAST}
+    whole = segment_series(stack, 2, **options)
+    n_frames = 1 if fit_frames == 1 else 2
+    plan = plan_memory(FAST["descriptor"], SHAPE, FAST.get("stride", 5), 5, "1TB", "cpu")
+    budget = n_frames * (plan.least + (plan.expected - plan.least) // 3)  # frames to learn from share it
+    walk = iterate_series(stack, 2, max_memory=budget, **options)
+    predicted, predict = [], SegmentationModel.predict
+
+    def noted(self, *rest, **more):
+        found = predict(self, *rest, **more)
+        predicted.append((type(found.descriptors), more["max_memory"]))
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SegmentationModel, "predict", noted)
+        labels = np.stack([frame.labels for frame in walk])
+        folder = segment_series(stack, 2, max_memory=budget, out=tmp_path / "out", **options)
+    assert {memory for _, memory in predicted} == {budget}
+    assert len(predicted) == 2 * len(stack)
+    if n_frames == 1:
+        assert {kind for kind, _ in predicted} == {BandedDescriptors}
+    np.testing.assert_array_equal(labels, whole.labels)
+    np.testing.assert_array_equal(folder.labels, whole.labels)
+    with pytest.raises(ValueError, match=r"`max_memory` is \d KB; at least"):
+        segment_series(stack, 2, max_memory="1KB", **options)
 
 
 def test_a_model_of_before_is_used_as_it_is(stack, series):

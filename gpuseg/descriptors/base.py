@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ __all__ = [
     "Ready",
     "Score",
     "check_scored",
+    "count_usable",
     "place_grid",
     "prepare",
     "usable_points",
@@ -62,6 +64,11 @@ class Descriptors:
     usable: Any
     descriptor: Any = None
 
+    @functools.cached_property
+    def n_usable(self) -> int:
+        """How many grid points patterns are learnt from; the device is asked once."""
+        return count_usable(self.usable)
+
     @property
     def maps(self) -> dict[Any, Any]:
         """The (h, w) map of each operation."""
@@ -85,8 +92,7 @@ class Descriptors:
         """
         xp = namespace(self.values)
         flat = xp.reshape(self.values, (len(self.operations), -1))
-        usable = xp.reshape(self.usable, (-1,))
-        return (flat if bool(xp.all(usable)) else flat[:, usable]).T
+        return (flat if self.n_usable == self.grid.size else flat[:, xp.reshape(self.usable, (-1,))]).T
 
     def on(self, device: Device) -> Descriptors:
         """The same on another device.
@@ -358,6 +364,20 @@ def check_scored(values: Any) -> None:
             "`image` has no grid point around which half of the pixels are finite, inside the image and not "
             "masked; use smaller radii or a larger `mask`"
         )
+
+
+def count_usable(usable: Any) -> int:
+    """Number of grid points that lie on a valid pixel.
+
+    Parameters
+    ----------
+    usable : (h, w) bool array
+
+    Returns
+    -------
+    int
+    """
+    return int(namespace(usable).count_nonzero(usable))
 
 
 def usable_points(pixels: Any, valid: Any, grid: Grid) -> Any:

@@ -66,7 +66,7 @@ def filled(
             wanted[: inner[0] - begin, :] = False
             wanted[inner[1] - begin :, :] = False
             outside = begin > 0, end < height
-            if wide == grid:
+            if wide == grid and not (known[0] < known[1] and known[2] < known[3]):
                 check_scored(values)
             further = _further(values, opposite, wanted, known, outside) if any(outside) else 0
             if further == 0:

@@ -131,7 +131,7 @@ def _lines(pixels: Any, rows: np.ndarray, cols: np.ndarray, waves: np.ndarray) -
     def only_inside(values: Any) -> Any:
         return values if inside is None else values * inside
 
-    level = xp.sum(only_inside(segments), axis=1) / xp.clip(count, 1, None)
+    level = xp.sum(only_inside(segments), axis=1) / xp.where(count > 0, count, xp.ones_like(count))
     segments = only_inside(segments - level[:, None, :])
     level, remainder = (xp.astype(each, xp.float64) for each in (level, xp.sum(segments, axis=1)))
     total = xp.astype(count, xp.float64) * level + remainder

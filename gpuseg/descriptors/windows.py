@@ -235,7 +235,8 @@ def _centred(pixels: Any, inside: Any) -> Windows:
     if inside is None:
         count = xp.full(pixels.shape[:2], math.prod(pixels.shape[2:]), dtype=xp.float32)
     else:
-        count = xp.clip(xp.sum(inside, axis=window), 1, None)
+        count = xp.sum(inside, axis=window)
+        count = xp.where(count > 0, count, xp.ones_like(count))
     mean = xp.sum(only_valid(pixels), axis=window) / count
     values = only_valid(pixels - mean[..., None, None])
     # what the rounding of the mean left over, where the level is high against the contrast

@@ -9,6 +9,7 @@ import logging
 import math
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,12 +24,13 @@ from gpuseg.arrays import namespace, to_numpy
 from gpuseg.constants import FLAT_VARIANCE
 from gpuseg.grid import Grid
 from gpuseg.polar import BATCH, SPLINE_ROWS, PolarPlan
+from gpuseg.prediction import PatternPlan, PointLabels
 
 log = logging.getLogger("gpuseg")
 
 Tile = tuple[int, int, int, int]
 
-TILE = (128, 1024)
+TILE = (256, 1024)
 """Pixels of a tile (rows, columns): its copy and its box sums stay in the second-level cache."""
 
 POLAR_TILE = (16, 128)
@@ -164,8 +166,14 @@ def each(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
         return list(_workers(n_threads()).map(function, items))
 
 
+EIGENPROBLEMS_ON_HOST = 0
+"""Up to so many features: they are on the host already."""
+
 SAMPLES_AT_A_TIME = 1 << 12
 """Rows of a table of samples that one thread works on at a time."""
+
+SAMPLES_OF_A_PRODUCT = SAMPLES_AT_A_TIME
+"""Rows of a table of samples that one thread multiplies by a few axes at a time."""
 
 SPANS, SAMPLES_OF_A_SPAN = 16, 1 << 11
 """At most so many parts of a table of samples are summed up beside each other, each of about so many or more:
@@ -187,6 +195,32 @@ def _workers(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="gpuseg")
 
 
+class _Scratch(threading.local):
+    """Working memory of a thread, kept from tile to tile and call to call.
+
+    The first touch of new memory takes as long as the work that is done in it.
+    """
+
+    def __init__(self) -> None:
+        self.kept: dict[str, np.ndarray] = {}
+
+    def array(self, name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        """An array with whatever was left in it; one at a time of each name."""
+        count = math.prod(shape)
+        n_bytes = count * np.dtype(dtype).itemsize
+        if n_bytes > LARGEST_SCRATCH:
+            return np.empty(shape, dtype)
+        if name not in self.kept or self.kept[name].nbytes < n_bytes:
+            self.kept[name] = np.empty(n_bytes, np.uint8)
+        return self.kept[name][:n_bytes].view(dtype).reshape(shape)
+
+
+LARGEST_SCRATCH = 16 << 20
+"""Bytes of an array that a thread keeps; larger ones are made anew each time."""
+
+_scratch = _Scratch()
+
+
 def normalise(image: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
     """The image with mean 0 and variance 1 over its valid pixels, 0 elsewhere.
 
@@ -200,6 +234,8 @@ def normalise(image: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
     -------
     (H, W) float32, or zeros if the image is constant
     """
+    if valid is None and image.dtype in NARROW_TYPES and image.dtype.isnative:
+        return _normalise_all(np.ascontiguousarray(image))
     if valid is not None:
         image = np.where(valid, image, image.flat[int(np.argmax(valid))])
     centred = image.astype(np.float64)
@@ -221,6 +257,40 @@ def normalise(image: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
         scale = 1 / math.sqrt(float(flat @ flat) / count)
     # multiplied in float64 and rounded once: the factors alone may leave the range of float32
     return np.multiply(centred, scale, out=np.empty(image.shape, np.float32), casting="same_kind")
+
+
+def _normalise_all(image: np.ndarray) -> np.ndarray:
+    """The same for an image whose pixels are all valid, of a type whose squares a double holds."""
+    kernels, out = _kernels("level"), np.empty(image.shape, np.float32)
+    # the parts do not depend on the number of threads, so neither does the result
+    parts = [slice(k, k + PIXELS_AT_A_TIME) for k in range(0, image.size, PIXELS_AT_A_TIME)]
+    flat, flat_out = image.reshape(-1), out.reshape(-1)
+    sums = np.empty((len(parts), 2))
+
+    def about(level: float) -> tuple[float, float]:
+        _share_out(kernels.moments, range(len(parts)), lambda k: (flat[parts[k]], level, sums[k]))
+        mean, mean_square = (sums.sum(axis=0) / image.size).tolist()
+        return mean, mean_square - mean * mean
+
+    level = float(flat[0])
+    mean, variance = about(level)
+    if variance < LEVEL_TOO_FAR * mean * mean:
+        level += mean
+        mean, variance = about(level)
+    if variance <= 0:
+        return np.zeros(image.shape, np.float32)
+    level, factor = level + mean, 1 / math.sqrt(variance)
+    _share_out(kernels.rescale, parts, lambda part: (flat[part], level, factor, flat_out[part]))
+    return out
+
+
+PIXELS_AT_A_TIME = 1 << 16
+"""Pixels of an image that one thread looks at."""
+
+NARROW_TYPES = tuple(map(np.dtype, ("float32", "uint8", "int8", "uint16", "int16", "uint32", "int32")))
+
+LEVEL_TOO_FAR = 1e-4
+"""Of the squared distance of a level from the mean: a smaller variance is computed about the mean itself."""
 
 
 def leading_eigenvectors(matrix: Any, count: int) -> tuple[Any, Any]:
@@ -251,6 +321,36 @@ def leading_eigenvectors(matrix: Any, count: int) -> tuple[Any, Any]:
             found = eigh(to_numpy(matrix), subset_by_index=(n - count, n - 1), check_finite=False)
         values, vectors = map(xp.asarray, found)
     return xp.flip(values, axis=0)[:count], xp.flip(vectors, axis=1)[:, :count]
+
+
+def lloyd(samples: np.ndarray, starts: np.ndarray, max_iter: int, threshold: Any) -> tuple[Any, float, int]:
+    """Lloyd's iteration from several starts, each on a core; its twin is `gpuseg.clustering.lloyd`.
+
+    Parameters
+    ----------
+    samples : (S, K) float32 array
+    starts : (m, n, K) float32 array
+        Centres to start from.
+    max_iter : int
+    threshold : (1,) float64 array
+        Sum of squared moves of the centres below which the iteration ends.
+
+    Returns
+    -------
+    centers : (n, K) float32 array
+        Of the start of least inertia, of equal ones the first.
+    inertia : float
+    n_iter : int
+    """
+    columns, centers = np.ascontiguousarray(samples.T), starts.copy()
+    found, bound = np.empty((len(starts), 2)), float(threshold[0])
+    _share_out(
+        _kernels("kmeans").lloyd,
+        range(len(starts)),
+        lambda k: (columns, centers[k], max_iter, bound, found[k]),
+    )
+    best = int(found[:, 0].argmin())
+    return centers[best], float(found[best, 0]), int(found[best, 1])
 
 
 def translation_scores(
@@ -309,14 +409,77 @@ def fill_missing(
         `scores` itself.
     """
     wanted = np.ascontiguousarray(wanted)
-    pairs = [(k, max(k, int(m))) for k, m in enumerate(opposite) if m < 0 or m >= k]
+    pairs = np.array([(k, max(k, int(m))) for k, m in enumerate(opposite) if m < 0 or m >= k])
 
-    def call(pair: tuple[int, int]) -> tuple[Any, ...]:
-        near, last = np.empty(wanted.shape, np.int32), np.empty(wanted.shape[1], np.int32)
-        return scores, *pair, wanted, complete, near, last
+    def call(some: np.ndarray) -> tuple[Any, ...]:
+        n_points = wanted.size
+        near = _scratch.array("near", wanted.shape, np.int32)
+        last = _scratch.array("last", (wanted.shape[1],), np.int32)
+        places = _scratch.array("places", (n_points, 2), np.int32)
+        found = _scratch.array("found", (n_points, 2), np.float32)
+        return scores, some, wanted, complete, near, last, places, found
 
-    _share_out(_kernels().fill_pair, pairs, call)
+    _share_out(_kernels().fill_pairs, np.array_split(pairs, min(len(pairs), 4 * n_threads())), call)
     return scores
+
+
+def label_points(pixels: np.ndarray, plan: PatternPlan, with_misfit: bool = True) -> PointLabels:
+    """The pattern of every grid point of an image.
+
+    Parameters
+    ----------
+    pixels : (H, W) float32
+        From `normalise`.
+    plan : PatternPlan
+    with_misfit : bool
+        Whether the misfit is wanted; NaN if not.
+
+    Returns
+    -------
+    PointLabels
+    """
+    from gpuseg.engines._cpu_predict import label_points
+
+    return label_points(pixels, plan, with_misfit)
+
+
+def can_label(plan: PatternPlan) -> bool:
+    """Whether `label_points` can work as planned.
+
+    Parameters
+    ----------
+    plan : PatternPlan
+
+    Returns
+    -------
+    bool
+        Here it always can.
+    """
+    return True
+
+
+def frame_path(plan: PatternPlan, upsampling: bool) -> Any:
+    """The way of frames of one shape to their labels, planned once.
+
+    Parameters
+    ----------
+    plan : PatternPlan
+    upsampling : bool
+        Whether pixels get labels or grid points.
+
+    Returns
+    -------
+    object
+        With ``submit(frame)``, which works on a frame, and ``result()``, which gives
+        `gpuseg.prediction.FrameLabels`.
+    """
+    from gpuseg.engines._cpu_predict import FramePath
+
+    return FramePath(plan, upsampling)
+
+
+FRAMES_AT_A_TIME = 1
+"""Of a series: all cores work on each."""
 
 
 def polar_scores(
@@ -540,13 +703,18 @@ def _direct(
 
 
 def _box(
-    pixels: np.ndarray, valid: np.ndarray | None, grid: Grid, shifts: np.ndarray, radius: tuple[int, int]
+    pixels: np.ndarray,
+    valid: np.ndarray | None,
+    grid: Grid,
+    shifts: np.ndarray,
+    radius: tuple[int, int],
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
     size, reach = _size(radius), _reach(shifts)
     # with border="valid", or in a band, the other end of a pair may lie beyond the grid
     rows, cols = (r // grid.stride if f >= grid.stride else 0 for r, f in zip(reach, grid.first, strict=True))
     plan = _plan(shifts, grid.stride, rows < grid.shape[0])
-    scores = np.empty((len(shifts), *grid.shape), np.float32)
+    scores = np.empty((len(shifts), *grid.shape), np.float32) if out is None else out
     mirrored = plan[2][plan[2] >= 0]
     scores[mirrored] = np.nan  # these are written only where the opposite end is on the grid
     if not mirrored.size:
@@ -602,29 +770,38 @@ class _Box:
         """Arguments of the kernel `box_tile`."""
         stride, (n_rows, n_cols) = self.grid.stride, tile[2:]
         pitch = self.pitch(n_cols)
-        region, span = _region(self.pixels, self.corner(tile), (self.extent(0, n_rows), pitch * stride))
+        shape, corner = (self.extent(0, n_rows), pitch * stride), self.corner(tile)
+        inside = _inside(corner, shape, self.pixels.shape)
+        span = (inside[0].start, inside[0].stop, inside[1].start, inside[1].stop)
         # patches at r + shift, seen from r: their spacing tells at which positions statistics are needed
         step = tuple(int(np.gcd.reduce([stride, *self.shifts[:, axis]])) for axis in (0, 1))
         phases = stride // step[1]
-        n_lines = (region.shape[0] - self.size[0]) // step[0] + 1
-        line = (((region.shape[1] - self.size[1]) // step[1]) // phases + 1) * phases
-        whole = np.zeros((2, n_lines * line), np.float32)
+        n_lines = (shape[0] - self.size[0]) // step[0] + 1
+        line = (((shape[1] - self.size[1]) // step[1]) // phases + 1) * phases
+        whole = _scratch.array("whole", (2, n_lines * line), np.float32)
+        spare = tuple(
+            _scratch.array(f"{dtype} {k}", (shape[1] + 1,), dtype)
+            for dtype in ("float64", "float32")
+            for k in range(2)
+        )
         kernels = _kernels()
-        row_at = self._rows_of_integrals(region.shape[0], n_lines, step[0], span)
-        sums, squares = np.empty((2, int(row_at.max()) + 1, region.shape[1] + 1))
+        row_at = self._rows_of_integrals(shape[0], n_lines, step[0], span)
+        sums, squares = _scratch.array("integrals", (2, int(row_at.max()) + 1, shape[1] + 1), np.float64)
         integrals = sums, squares, row_at
-        kernels.integrate(region, row_at, sums, squares, np.empty((2, region.shape[1])))
-        kernels.whole_statistics(integrals, self.size, step, phases, FLAT_VARIANCE, line, whole)
+        planes = _scratch.array("tile", (stride**2 + 1, -(-shape[0] // stride) + 1, pitch), np.float32)
+        kernels.lay_out(self.pixels, corner, span, stride, row_at, spare, planes, sums, squares)
+        kernels.whole_statistics(integrals, self.size, step, phases, FLAT_VARIANCE, spare, line, whole)
         n_side = int(self.plan[3].max()) + 1
         statistics = (
             whole,
-            np.zeros((4, n_rows * line), np.float32),
-            np.empty((n_side, n_cols, 4, n_lines), np.float32),
+            _scratch.array("cut", (4, n_rows * line), np.float32),
+            spare,
+            _scratch.array("side", (n_side, n_cols, 4, n_lines), np.float32),
             np.zeros((n_side, n_cols), np.bool_),
             np.zeros((n_rows, 2), np.int64),
         )
-        work = (*statistics, *self._scratch(n_rows, pitch, np.float32), np.zeros(n_rows * pitch, np.float32))
-        known = _by_phase(region, stride), integrals, span
+        work = (*statistics, *self._scratch(n_rows, n_cols, np.float32))
+        known = planes.reshape(-1), integrals, span
         return *known, tile, self.geometry, self.cells, step, self.plan, FLAT_VARIANCE, work, *self.out
 
     def _rows_of_integrals(
@@ -650,20 +827,41 @@ class _Box:
         pitch = self.pitch(n_cols)
         shape = self.extent(0, n_rows), pitch * stride
         a, m = _masked_region(self.pixels, self.valid, self.corner(tile), shape)
-        planes = (_by_phase(plane, stride) for plane in (a, m, a * a))
-        sums, scores = np.zeros((6, n_rows * pitch)), np.zeros(n_rows * pitch, np.float32)
-        work = (sums, *self._scratch(n_rows, pitch, np.float64), scores)
+        planes = (
+            _by_phase(plane, stride, name)
+            for plane, name in ((a, "pixels"), (m, "weights"), (a * a, "squares"))
+        )
+        sums = _scratch.array("sums", (6, n_rows * _kernels().GROUP * self.width(n_cols)), np.float64)
+        work = (sums, *self._scratch(n_rows, n_cols, np.float64))
         return *planes, tile, self.geometry, self.cells, self.plan, FLAT_VARIANCE, work, *self.out
 
     def pitch(self, n_cols: int) -> int:
         """Columns of blocks in a row of a tile: all that its patches and shifts reach, in whole vectors."""
         return -(-(self.extent(1, n_cols) // self.grid.stride + 1) // 16) * 16
 
-    def _scratch(self, n_rows: int, pitch: int, dtype: Any) -> tuple[Any, ...]:
-        """Working memory of the box sums."""
-        stride = self.grid.stride
-        planes = np.zeros((6, (n_rows + self.size[0] // stride) * pitch), dtype)
-        return np.zeros((stride**2, 2), np.int64), tuple(planes)
+    def width(self, n_cols: int) -> int:
+        """Columns of blocks in a row of box sums, in whole vectors."""
+        return -(-(n_cols + self.size[1] // self.grid.stride) // 16) * 16
+
+    def _scratch(self, n_rows: int, n_cols: int, dtype: Any) -> tuple[Any, ...]:
+        """Working memory of the box sums, and their place in the end."""
+        stride, width = self.grid.stride, self.width(n_cols)
+        group = _kernels().GROUP
+        n, n_down, n_across = group * width, *(s // stride for s in self.size)
+        beyond = 4 * n_across + 16
+        first, total, spare = (_scratch.array(f"line {k}", (n + beyond,), dtype) for k in range(3))
+        ring = tuple(
+            _scratch.array(f"ring {k}", (max(rows, 1) * n,), dtype)
+            for k, rows in enumerate((n_down, n_down, 1, 1))
+        )
+        planes = (first, total), ring, spare
+        offsets = np.zeros((stride**2, 1 + group), np.int64)
+        return (
+            (width, self.pitch(n_cols)),
+            offsets,
+            planes,
+            _scratch.array("scores", (n_rows * n,), np.float32),
+        )
 
     @functools.cached_property
     def cells(self) -> tuple[np.ndarray, tuple[int, ...]]:
@@ -683,39 +881,33 @@ class _Box:
         return np.array(list(itertools.chain(*parts)), np.int64).reshape(-1, 2), tuple(ends)
 
 
-def _by_phase(region: np.ndarray, stride: int) -> np.ndarray:
+def _by_phase(region: np.ndarray, stride: int, name: str) -> np.ndarray:
     """A tile stored flat, [y % stride, x % stride, y // stride, x // stride], with room to read on."""
     rows, width = region.shape
     down, across = -(-rows // stride) + 1, width // stride
-    stored = np.zeros((stride * stride + 1, down, across), region.dtype)
+    stored = _scratch.array(name, (stride * stride + 1, down, across), region.dtype)
+    stored[:] = 0
     for phase in range(stride):
         lines = region[phase::stride].reshape(-1, across, stride)
         stored[phase * stride : (phase + 1) * stride, : lines.shape[0]] = lines.transpose(2, 0, 1)
     return stored.ravel()
 
 
-def _region(
-    pixels: np.ndarray, corner: tuple[int, int], shape: tuple[int, int]
-) -> tuple[np.ndarray, tuple[int, int, int, int]]:
-    """A part of the image about its own mean, 0 outside the image; where in it the image lies."""
-    row, col = corner
-    top, bottom = max(0, -row), min(shape[0], pixels.shape[0] - row)
-    left, right = max(0, -col), min(shape[1], pixels.shape[1] - col)
-    source = pixels[row + top : row + bottom, col + left : col + right]
-    region = np.zeros(shape, np.float32)
-    # products of pixels about a local level: no sum is large against the variance it tells of
-    np.subtract(source, np.float32(source.mean(dtype=np.float64)), out=region[top:bottom, left:right])
-    return region, (top, bottom, left, right)
+def _inside(corner: tuple[int, int], shape: tuple[int, int], image: tuple[int, int]) -> tuple[slice, slice]:
+    """Where in a region lies the image that it may reach beyond."""
+    rows, cols = (
+        slice(max(0, -c), max(0, -c, min(n, size - c)))
+        for c, n, size in zip(corner, shape, image, strict=True)
+    )
+    return rows, cols
 
 
 def _masked_region(
     pixels: np.ndarray, valid: np.ndarray | None, corner: tuple[int, int], shape: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """As `_region` in float64, 0 also where a pixel is invalid; and the weights, 1 where one is valid."""
+    """A part of the image about its own mean, 0 where invalid; and the weights, 1 where a pixel is valid."""
     row, col = corner
-    inside = tuple(
-        slice(max(0, -c), min(n, size - c)) for c, n, size in zip(corner, shape, pixels.shape, strict=True)
-    )
+    inside = _inside(corner, shape, pixels.shape)
     part = tuple(slice(c + s.start, c + s.stop) for c, s in zip((row, col), inside, strict=True))
     region, weight = np.zeros(shape), np.zeros(shape)
     weight[inside] = 1 if valid is None else valid[part]
@@ -736,13 +928,15 @@ def _reach(shifts: np.ndarray) -> tuple[int, int]:
 def _plan(shifts: np.ndarray, stride: int, in_pairs: bool = True) -> tuple[np.ndarray, ...]:
     """What to compute: shifts ordered by rows, their indices, those of the opposites they yield (or -1).
 
+    The shift that is none comes first: it needs no sums.
+
     The pair of patches at r and r + t is that of r + t and the shift -t: one sum, two scores, where both
     ends lie on the grid; not `in_pairs` where most would not. Last comes the number of each column shift, for
     tables that depend on it alone.
     """
     position = {(int(d), int(e)): k for k, (d, e) in enumerate(shifts)}
     compute, mirror = [], []
-    for (d, e), k in sorted(position.items()):
+    for (d, e), k in sorted(position.items(), key=lambda item: (item[0] != (0, 0), item[0])):
         other = position.get((-d, -e), -1) if in_pairs and d % stride == 0 and e % stride == 0 else -1
         if other < 0 or other == k or (d, e) > (-d, -e):
             compute.append(k)

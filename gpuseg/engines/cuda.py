@@ -19,21 +19,29 @@ from gpuseg import arrays
 from gpuseg.constants import FLAT_VARIANCE
 from gpuseg.grid import Grid
 from gpuseg.polar import SPLINE_ROWS, PolarPlan
+from gpuseg.prediction import PatternPlan, PointLabels
 
 BLOCK = 256
 """Threads of every block; BLOCK in kernels/common.cuh."""
 
-TILE = (4, 32)
-"""Grid points of a tile of the box sums (rows, columns)."""
+TILES = ((16, 128), (8, 32), (1, 1))
+"""Grid points of a tile of the box sums (rows, columns), powers of two: for dense grids, for others, and for
+patches too wide for those."""
 
 SHARED_BYTES = 48 << 10
 """Shared memory that a block may have on every GPU."""
+
+PREDICT_TILES = ((8, 16), (4, 8), (1, 8))
+"""Grid points of a tile of the fused prediction (rows, columns): the first that shared memory can hold."""
 
 POLAR_TILE = {"float32": (8, 32), "float64": (4, 32)}
 """Pixels of a tile of polar patches (rows, columns), by the type of its sums; Tile in kernels/polar.cu."""
 
 SCRATCH_BYTES = 64 << 20
 """Memory for the sums of the polar patches: it limits the number of blocks."""
+
+NEAREST_BYTES = 128 << 20
+"""Memory for where the nearest scores are, of the operations that are filled together."""
 
 FFT_BATCH_BYTES = 256 << 20
 """Memory for one batch of patches and their spectra in the `fft` method."""
@@ -75,10 +83,13 @@ def variants() -> dict[str, list[tuple[str, ...]]]:
         Name of the file -> list of options.
     """
     return {
-        "translation": [(*OPTIONS, *_tile_options(TILE)), (*OPTIONS, *_tile_options((1, 1)))],
+        "translation": [(*OPTIONS, *_tile_options(tile)) for tile in TILES],
+        "kmeans": [OPTIONS],
         "missing": [OPTIONS],
         "polar": [OPTIONS],
         "pooling": [OPTIONS],
+        "normalise": [OPTIONS],
+        "predict": [(*OPTIONS, f"-DTILE_ROWS={rows}") for rows, _ in PREDICT_TILES],
     }
 
 
@@ -98,7 +109,10 @@ def _launch(
     device = arrays.cupy_module().cuda.Device().id
     plain = {int: np.int32, float: np.float32}
     converted = tuple(plain[type(arg)](arg) if type(arg) in plain else arg for arg in args)
-    _module(name, options, device).get_function(function)(grid, (BLOCK,), converted, shared_mem=shared)
+    kernel = _module(name, options, device).get_function(function)
+    if shared > SHARED_BYTES:
+        kernel.max_dynamic_shared_size_bytes = shared
+    kernel(grid, (BLOCK,), converted, shared_mem=shared)
 
 
 def one_blas_thread() -> AbstractContextManager[Any]:
@@ -126,8 +140,16 @@ def each(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
     return [function(item) for item in items]
 
 
-SAMPLES_AT_A_TIME = 1 << 18
-"""Rows of a table of samples that are copied at a time."""
+EIGENPROBLEMS_ON_HOST = 512
+"""Up to so many features the eigenvectors of their covariance are found on the host: one transfer instead of
+many small kernels that wait for each other. A guess, to be measured on a GPU; 0 is never."""
+
+SAMPLES_AT_A_TIME = 1 << 16
+"""Rows of a table of samples that are centred at a time: few enough that what cuBLAS reads is in the
+second-level cache still, up to some 200 features."""
+
+SAMPLES_OF_A_PRODUCT = 1 << 62
+"""All samples are multiplied by a few axes at once: a part of them would be copied first."""
 
 SPANS, SAMPLES_OF_A_SPAN = 1, 1
 """A table of samples is summed up in one part: cuBLAS is busy with one."""
@@ -136,8 +158,19 @@ WINDOW_PIXELS_AT_A_TIME = 1 << 25
 """Pixels of all windows that one thread works on at a time,
 enough to keep a GPU busy; 128 MiB of float32."""
 
-ITERATIONS_AT_A_TIME = 5
+ITERATIONS_AT_A_TIME = 10
 """Iterations of an algorithm between two looks at whether it has converged, each of which stops the GPU."""
+
+
+def _as_many_as_fit(count: int, allocate: Callable[[int], Any]) -> Any:
+    """Working memory for so many at a time, or fewer where there is not enough of it."""
+    while True:
+        try:
+            return allocate(count)
+        except MemoryError:
+            if count == 1:
+                raise
+        count = -(-count // 2)
 
 
 def _blocks(count: int) -> int:
@@ -158,17 +191,39 @@ def normalise(image: Any, valid: Any) -> Any:
     (H, W) float32, or zeros if the image is constant
     """
     cp = arrays.cupy_module()
-    centred = image.astype(cp.float64)
-    weight = cp.ones(image.shape, cp.float64) if valid is None else valid.astype(cp.float64)
-    count = weight.sum()
-    # the level first, so that the mean of large numbers loses nothing of a small contrast
-    level = centred.ravel()[cp.argmax(weight)]
-    centred = cp.where(weight > 0, centred - level, 0.0)
-    centred = (centred - centred.sum() / count) * weight
-    largest = cp.abs(centred).max()
-    centred = centred / cp.where(largest > 0, largest, 1.0)
-    std = cp.sqrt((centred * centred).sum() / count)
-    return (centred / cp.where(std > 0, std, 1.0)).astype(cp.float32)
+    counts = cp.ones(image.shape, bool) if valid is None else cp.ascontiguousarray(valid)
+    reference = cp.argmax(counts).reshape(1)
+    pixels = cp.empty(image.shape, cp.float32)
+    work = cp.empty(6 * BLOCK + 2, cp.float64)
+    image = cp.ascontiguousarray(image.astype(cp.float64))
+    normalise_into(pixels, image, counts, reference, 0.0, work)
+    return pixels
+
+
+def normalise_into(pixels: Any, image: Any, valid: Any, reference: Any, hole: float, work: Any) -> None:
+    """`normalise` without memory of its own, so that a graph can hold it.
+
+    Parameters
+    ----------
+    pixels : (H, W) float32
+        Is filled.
+    image : (H, W) float64
+    valid : (H, W) bool
+        Pixels that are finite in addition count.
+    reference : (1,) int64
+        Number of a valid pixel.
+    hole : float
+        What other pixels become.
+    work : (6 * BLOCK + 2,) float64
+        Ends with how many valid pixels are not finite, and the largest distance of a pixel from the mean, 0
+        of a constant image.
+    """
+    blocks = min(_blocks(image.size), BLOCK)
+    moments, squares, state = work[: 5 * BLOCK], work[5 * BLOCK : 6 * BLOCK], work[6 * BLOCK :]
+    of_image = image, valid, reference, int(image.size), moments
+    _launch("normalise", "normalise_moments", OPTIONS, (blocks,), *of_image)
+    _launch("normalise", "normalise_squares", OPTIONS, (blocks,), *of_image, squares)
+    _launch("normalise", "normalise_pixels", OPTIONS, (blocks,), *of_image, squares, hole, pixels, state)
 
 
 def leading_eigenvectors(matrix: Any, count: int) -> tuple[Any, Any]:
@@ -189,6 +244,63 @@ def leading_eigenvectors(matrix: Any, count: int) -> tuple[Any, Any]:
     cp = arrays.cupy_module()
     values, vectors = cp.linalg.eigh(matrix)
     return values[::-1][:count], vectors[:, ::-1][:, :count]
+
+
+MOST_CLUSTERS = SHARED_BYTES // (4 * BLOCK) - 1
+"""As many centres as `lloyd` has room for."""
+
+SAMPLES_OF_A_THREAD = 8
+"""Of k-means, where there are few: so many that sums over a block's threads do not take most of the time."""
+
+
+def lloyd(samples: Any, starts: Any, max_iter: int, threshold: Any) -> tuple[Any, float, int]:
+    """Lloyd's iteration from several starts side by side; its twin is `gpuseg.clustering.lloyd`.
+
+    Parameters
+    ----------
+    samples : (S, K) float32 array
+    starts : (m, n, K) float32 array
+        Centres to start from, at most `MOST_CLUSTERS` each.
+    max_iter : int
+    threshold : (1,) float64 array
+        Sum of squared moves of the centres below which the iteration ends.
+
+    Returns
+    -------
+    centers : (n, K) float32 array
+        Of the start of least inertia, of equal ones the first.
+    inertia : float
+    n_iter : int
+    """
+    cp = arrays.cupy_module()
+    (n_samples, n_features), (n_starts, n_clusters) = samples.shape, starts.shape[:2]
+    columns = cp.ascontiguousarray(samples.T)  # as they lie already, as a rule
+    centers = starts.copy()
+    blocks = min(128, -(-n_samples // (SAMPLES_OF_A_THREAD * BLOCK)))
+    sums = cp.empty((n_starts, n_features + 2, n_clusters, blocks), cp.float32)
+    state = cp.zeros((n_starts, 2), cp.int32)
+
+    def add_up(again: bool) -> None:
+        _launch(
+            "kmeans", "lloyd_sums", OPTIONS, (blocks, n_features + 2, n_starts),
+            columns, n_samples, n_features, centers, n_clusters, state, int(again), sums,
+            shared=4 * BLOCK * n_clusters,
+        )  # fmt: skip
+
+    ended = max_iter < 1
+    while not ended:
+        for _ in range(ITERATIONS_AT_A_TIME):
+            add_up(again=False)
+            _launch(
+                "kmeans", "lloyd_centers", OPTIONS, (n_starts,),
+                sums, blocks, n_features, n_clusters, threshold, max_iter, centers, state,
+            )  # fmt: skip
+        ended = bool(cp.all(state[:, 0]))
+    add_up(again=True)
+    inertia = cp.sum(sums[:, n_features + 1].reshape(n_starts, -1), axis=1, dtype=cp.float64)
+    inertias, states = arrays.to_numpy_together(inertia, state)
+    best = int(np.argmin(inertias))
+    return centers[best], float(inertias[best]), int(states[best, 1])
 
 
 def translation_scores(
@@ -229,7 +341,7 @@ def translation_scores(
 def fill_missing(
     scores: Any, opposite: np.ndarray, wanted: Any, complete: tuple[int, int, int, int] = (0, 0, 0, 0)
 ) -> Any:
-    """Give missing scores the opposite translation's, else the nearest grid point's.
+    """Give missing scores the opposite translation's, else the nearest grid point's; in place.
 
     Parameters
     ----------
@@ -240,21 +352,102 @@ def fill_missing(
     wanted : (h, w) bool
         Grid points to fill from their neighbours; others may stay NaN.
     complete : (first row, end, first column, end) of int, optional
-        A rectangle of grid points that is known to miss nothing, and need not be looked at; of no use here.
+        A rectangle of grid points that is known to miss nothing, and need not be looked at.
 
     Returns
     -------
     (N, h, w) float32
+        `scores` itself.
     """
     cp = arrays.cupy_module()
-    n, rows, cols = scores.shape
-    blocks = n, min(_blocks(rows * cols), 65535)
-    opposite = cp.asarray(opposite, dtype=cp.int32)
-    paired, filled = cp.empty_like(scores), cp.empty_like(scores)
-    _launch("missing", "fill_from_opposite", OPTIONS, blocks, scores, opposite, rows * cols, paired)
-    wanted = cp.ascontiguousarray(wanted)
-    _launch("missing", "fill_from_nearest", OPTIONS, blocks, paired, wanted, rows, cols, filled)
-    return filled
+    rows, cols = scores.shape[1:]
+    top, bottom, left, right = complete
+    rectangle = complete if top < bottom and left < right else (0, 0, 0, 0)
+    outside = rows * cols - (rectangle[1] - rectangle[0]) * (rectangle[3] - rectangle[2])
+    if outside == 0:
+        return scores
+    opposites = [(k, max(k, int(m))) for k, m in enumerate(opposite) if m < 0 or m >= k]
+    pairs, wanted = cp.asarray(opposites, dtype=cp.int32), cp.ascontiguousarray(wanted)
+    at_a_time = max(1, min(len(pairs), NEAREST_BYTES // (4 * rows * cols), 65535))
+    near = _as_many_as_fit(at_a_time, lambda count: cp.empty((count, rows, cols), cp.int32))
+    at_a_time = len(near)
+    for begin in range(0, len(pairs), at_a_time):
+        some = pairs[begin : begin + at_a_time]
+        _launch(
+            "missing", "fill_from_opposite", OPTIONS, (_blocks(cols), len(some)),
+            scores, some, rows, cols, *rectangle, near,
+        )  # fmt: skip
+        _launch(
+            "missing", "fill_from_nearest", OPTIONS, (_blocks(outside), len(some)),
+            scores, some, wanted, rows, cols, *rectangle, near,
+        )  # fmt: skip
+    return scores
+
+
+def label_points(pixels: Any, plan: PatternPlan, with_misfit: bool = True) -> PointLabels:
+    """The pattern of every grid point of an image.
+
+    Parameters
+    ----------
+    pixels : (H, W) float32
+        From `normalise`.
+    plan : PatternPlan
+    with_misfit : bool
+        Whether the misfit is wanted; here it comes at no cost.
+
+    Returns
+    -------
+    PointLabels
+    """
+    from gpuseg.engines._cuda_predict import PointLabeller
+
+    cp = arrays.cupy_module()
+    if plan.valid is not None:
+        pixels = cp.where(cp.asarray(plan.valid), pixels, cp.float32(np.nan))
+    labeller = PointLabeller(plan)
+    labeller(cp.ascontiguousarray(pixels))
+    return labeller.found
+
+
+def can_label(plan: PatternPlan) -> bool:
+    """Whether `label_points` can work as planned on the current GPU.
+
+    Parameters
+    ----------
+    plan : PatternPlan
+
+    Returns
+    -------
+    bool
+        False where a tile with its shifts does not fit into shared memory, or too much is missing.
+    """
+    from gpuseg.engines._cuda_predict import can_label
+
+    return can_label(plan)
+
+
+def frame_path(plan: PatternPlan, upsampling: bool) -> Any:
+    """The way of frames of one shape to their labels, planned once.
+
+    Parameters
+    ----------
+    plan : PatternPlan
+    upsampling : bool
+        Whether pixels get labels or grid points.
+
+    Returns
+    -------
+    object
+        With ``submit(frame)``, which starts the work on a frame, and ``result()``, which waits for it and
+        gives `gpuseg.prediction.FrameLabels`.
+    """
+    from gpuseg.engines._cuda_predict import FramePath
+
+    return FramePath(plan, upsampling)
+
+
+FRAMES_AT_A_TIME = 2
+"""Of a series: one is copied to or from the GPU while the other is worked on."""
 
 
 def polar_scores(pixels: Any, valid: Any, plan: PolarPlan, rows: tuple[int, int] | None = None) -> Any:
@@ -339,7 +532,7 @@ def _direct(pixels: Any, masked: bool, grid: Grid, shifts: np.ndarray, radius: t
     cp = arrays.cupy_module()
     scores = cp.empty((len(shifts), *grid.shape), cp.float32)
     _launch(
-        "translation", "direct_scores", (*OPTIONS, *_tile_options(TILE)), (grid.shape[1], grid.shape[0]),
+        "translation", "direct_scores", (*OPTIONS, *_tile_options(TILES[1])), (grid.shape[1], grid.shape[0]),
         pixels, *pixels.shape, *grid.first, grid.stride, *grid.shape, *radius,
         cp.asarray(shifts, dtype=cp.int32), len(shifts), FLAT_VARIANCE, scores,
     )  # fmt: skip
@@ -349,9 +542,10 @@ def _direct(pixels: Any, masked: bool, grid: Grid, shifts: np.ndarray, radius: t
 def _box(pixels: Any, masked: bool, grid: Grid, shifts: np.ndarray, radius: tuple[int, int]) -> Any:
     cp = arrays.cupy_module()
     size = 2 * radius[0] + 1, 2 * radius[1] + 1
-    tile = TILE if _shared_of(TILE, grid.stride, size) <= SHARED_BYTES else (1, 1)
-    if _shared_of(tile, grid.stride, size) > SHARED_BYTES:  # a patch of more than 1000 columns
+    fitting = [tile for tile in TILES if _shared_of(tile, grid.stride, size) <= SHARED_BYTES]
+    if not fitting:  # a patch of more than 1000 columns
         return _fft(pixels, masked, grid, shifts, radius)
+    tile = fitting[0]
     options = (*OPTIONS, *_tile_options(tile))
     reach = tuple(int(r) for r in np.abs(shifts).max(axis=0))
     # patches at r + shift, seen from r: their spacing tells at which positions means and norms are needed
@@ -366,21 +560,36 @@ def _box(pixels: Any, masked: bool, grid: Grid, shifts: np.ndarray, radius: tupl
     scores = cp.empty((len(shifts), *grid.shape), cp.float32)
     tiles = -(-grid.shape[1] // tile[1]), -(-grid.shape[0] // tile[0])
     parts = min(len(shifts), max(1, ENOUGH_BLOCKS // (tiles[0] * tiles[1])), 65535)
+    where = *pixels.shape, *grid.first, grid.stride, *grid.shape, *radius, *reach
+    shifts = cp.asarray(shifts, dtype=cp.int32)
     _launch(
         "translation", "box_scores", options, (*tiles, parts),
-        pixels, *pixels.shape, *grid.first, grid.stride, *grid.shape, *radius, *reach, *step, mean, scale,
-        known[1], cp.asarray(shifts, dtype=cp.int32), len(shifts), int(masked), FLAT_VARIANCE, scores,
-        shared=_shared_of(tile, grid.stride, size),
+        pixels, *where, *step, mean, scale, known[1], shifts, len(shifts), int(masked), scores,
+        shared=_shared_of_sums(tile, grid.stride, size),
+    )  # fmt: skip
+    _launch(
+        "translation", "masked_box_scores", options, (*tiles, parts),
+        pixels, *where, shifts, len(shifts), int(masked), FLAT_VARIANCE, scores,
+        shared=_shared_of_masked_sums(tile, grid.stride, size),
     )  # fmt: skip
     return scores
 
 
-ENOUGH_BLOCKS = 4096
+ENOUGH_BLOCKS = 2048
 """Blocks that keep every multiprocessor of a large GPU busy; more only repeat the blocks' preparations."""
 
 
 def _shared_of(tile: tuple[int, int], stride: int, size: tuple[int, int]) -> int:
-    return 8 * 6 * tile[0] * ((tile[1] - 1) * stride + size[1])
+    """Shared memory that the box sums of a tile take."""
+    return max(kernel(tile, stride, size) for kernel in (_shared_of_sums, _shared_of_masked_sums))
+
+
+def _shared_of_sums(tile: tuple[int, int], stride: int, size: tuple[int, int]) -> int:
+    return 4 * tile[0] * ((((tile[1] - 1) * stride + size[1]) | 1) + tile[1])
+
+
+def _shared_of_masked_sums(tile: tuple[int, int], stride: int, size: tuple[int, int]) -> int:
+    return 8 * 6 * min(tile[0], 4) * ((tile[1] - 1) * stride + size[1])
 
 
 def _fft(pixels: Any, masked: bool, grid: Grid, shifts: np.ndarray, radius: tuple[int, int]) -> Any:
@@ -388,7 +597,7 @@ def _fft(pixels: Any, masked: bool, grid: Grid, shifts: np.ndarray, radius: tupl
     from scipy.fft import next_fast_len
 
     cp = arrays.cupy_module()
-    options = (*OPTIONS, *_tile_options(TILE))
+    options = (*OPTIONS, *_tile_options(TILES[1]))
     reach = tuple(int(r) for r in np.abs(shifts).max(axis=0))
     transform = tuple(next_fast_len(2 * (radius[a] + reach[a]) + 1, real=True) for a in (0, 1))
     points = np.stack(np.meshgrid(grid.rows, grid.cols, indexing="ij"), -1).reshape(-1, 2)
@@ -443,9 +652,9 @@ def _polar_pass(
     scratch_size = 2 * n_sums * len(plan.kinds) * BLOCK + (0 if fits else region + region % 2)
     tiles = -(-scores.shape[1] // rows) * -(-scores.shape[2] // cols)
     blocks = min(tiles, max(1, SCRATCH_BYTES // (size * scratch_size)))
-    scratch = cp.empty((blocks, scratch_size), dtype)
+    scratch = _as_many_as_fit(blocks, lambda count: cp.empty((count, scratch_size), dtype))
     _launch(
-        "polar", function, OPTIONS, (blocks,),
+        "polar", function, OPTIONS, (len(scratch),),
         coefficients, *coefficients.shape, *_polar_arrays(plan, dtype), len(plan.corners),
         len(plan.batch_samples) - 1, len(plan.kinds), plan.reach, most, int(fits), FLAT_VARIANCE,
         scratch, scratch_size, states, scores, shared=size * (values + region * fits),

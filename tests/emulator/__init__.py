@@ -5,6 +5,9 @@ barriers, warp operations that lanes of their mask do not reach, reads of unwrit
 comparing results over the three orders, missing barriers and races; under the sanitizers, accesses out of
 bounds in global, static and dynamic shared memory, misaligned ones, and undefined behaviour.
 
+Streams keep their work back until somebody waits, and graphs are recorded and replayed, so a result that is
+read too early, memory that is used again too early, and what a graph cannot hold show too.
+
 What it does not see: the memory model, fused multiply-adds, flushing to zero and approximate functions, too
 much static shared memory (tests/nvrtc.py does), functions that NVRTC lacks (likewise). Threads that spin till
 another one writes never end. Textures, inline PTX, cooperative groups, half precision and headers are not

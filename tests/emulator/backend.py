@@ -15,10 +15,11 @@ import pytest
 
 from .compiler import emulator_status
 from .cupy_names import CUPY_VERSION, NOT_IN_CUPY
-from .device_array import DeviceArray, on_device, to_device, to_host
-from .module import EmulatedFunction, EmulatedModule
+from .device_array import MEMORY, DeviceArray, OutOfMemoryError, on_device, to_device, to_host
+from .module import MAX_SHARED_BYTES, EmulatedFunction, EmulatedModule
 from .requirements import require
 from .sanitizer import sanitize_by_default
+from .streams import CUDARuntimeError, Event, Graph, Stream, current_stream, finish_all, forget
 
 SUPPORTED_DTYPES = "?bhilqBHILQefdFD"
 POISON = 0xFF  # as bytes of a float: NaN
@@ -56,7 +57,10 @@ class EmulatedCupy(_Translated):
     sanitize : bool, optional
         Build kernels with the sanitizers; by default if `run_sanitized` started this process.
     memory : int
-        Bytes of free device memory that the device reports. Nothing is refused when they are used up.
+        Bytes of free device memory that the device reports.
+    refuse : bool
+        Whether an allocation fails where that memory is taken. Temporary arrays inside of functions are not
+        counted.
 
     Attributes
     ----------
@@ -67,8 +71,12 @@ class EmulatedCupy(_Translated):
     ndarray = DeviceArray
     __version__ = CUPY_VERSION
 
-    def __init__(self, order: int = 0, sanitize: bool | None = None, memory: int = 1 << 30) -> None:
+    def __init__(
+        self, order: int = 0, sanitize: bool | None = None, memory: int = 1 << 30, refuse: bool = False
+    ) -> None:
         super().__init__("cupy", np)
+        MEMORY.reset(memory if refuse else None)
+        self.pool_was_emptied = 0
         self.order = order
         self.sanitize = sanitize_by_default() if sanitize is None else sanitize
         self.launches: Counter[str] = Counter()
@@ -80,6 +88,12 @@ class EmulatedCupy(_Translated):
             {*self.__all__, "asnumpy", "cuda", "get_array_module", "linalg", "fft", "random"}
         )
         DeviceArray.host_reads = 0
+        forget()
+
+    @property
+    def graph_launches(self) -> int:
+        """How often a graph was launched since this object was made."""
+        return Graph.launches
 
     @property
     def host_reads(self) -> int:
@@ -97,6 +111,7 @@ class EmulatedCupy(_Translated):
         self, obj: Any, dtype: Any = None, copy: bool | None = True, order: str = "K", **keywords: Any
     ) -> DeviceArray:
         """A new array on the device, from the host or the device."""
+        current_stream().synchronize()
         if isinstance(obj, DeviceArray):
             return to_device(
                 np.array(obj.host, dtype, copy=copy, order=order, **keywords), {id(obj.host): obj}
@@ -122,11 +137,21 @@ class EmulatedCupy(_Translated):
 
     def empty(self, *arguments: Any, **keywords: Any) -> DeviceArray:
         """As NumPy's, but filled with NaN or -1: an element that nobody wrote shows."""
+        current_stream().refuse("empty, which takes new memory,")
         return DeviceArray(_poisoned(np.empty(*arguments, **keywords)))
 
     def empty_like(self, a: DeviceArray, *arguments: Any, **keywords: Any) -> DeviceArray:
         """As NumPy's, but filled as in `empty`."""
+        current_stream().refuse("empty_like, which takes new memory,")
         return DeviceArray(_poisoned(np.empty_like(to_host(a), *arguments, **keywords)))
+
+    def copyto(self, dst: DeviceArray, src: DeviceArray, casting: str = "same_kind") -> None:
+        """Write one array into another of the same shape, in the order of the current stream."""
+        if not isinstance(src, DeviceArray):
+            raise TypeError(f"Unsupported type {type(src)}: an array on the device is needed")
+        if not np.can_cast(src.dtype, dst.dtype, casting):
+            raise TypeError(f"Cannot cast {src.dtype} to {dst.dtype} in {casting} casting mode")
+        current_stream().put(lambda: np.copyto(dst.host, src.host, casting=casting))
 
     def get_array_module(self, *arrays: Any) -> ModuleType:
         """This module if there is a device array among them, else NumPy."""
@@ -160,12 +185,16 @@ class EmulatedCupy(_Translated):
         return True
 
     def get_default_memory_pool(self) -> Any:
-        """A pool that is always empty."""
+        """A pool that keeps nothing, and counts how often it was emptied."""
+
+        def empty() -> None:
+            self.pool_was_emptied += 1
+
         return SimpleNamespace(
-            used_bytes=lambda: 0,
-            total_bytes=lambda: 0,
+            used_bytes=lambda: MEMORY.used,
+            total_bytes=lambda: MEMORY.used,
             free_bytes=lambda: 0,
-            free_all_blocks=lambda: None,
+            free_all_blocks=empty,
             get_limit=lambda: 0,
             set_limit=lambda size=None, fraction=None: None,
         )
@@ -214,8 +243,13 @@ class _Function:
     def __call__(
         self, grid: tuple[int, ...], block: tuple[int, ...], args: Sequence[Any], *, shared_mem: int = 0
     ) -> None:
-        self._function(grid, block, to_host(tuple(args)), shared_mem=shared_mem)
-        self._cupy.launches[self._function.name] += 1
+        arguments = to_host(tuple(args))
+
+        def run() -> None:
+            self._function(grid, block, arguments, shared_mem=shared_mem)
+            self._cupy.launches[self._function.name] += 1
+
+        current_stream().put(run)
 
     @property
     def max_dynamic_shared_size_bytes(self) -> int:
@@ -247,6 +281,7 @@ class _Device:
     """The one emulated GPU; entering it changes nothing."""
 
     compute_capability = "75"
+    attributes = {"MaxSharedMemoryPerBlockOptin": MAX_SHARED_BYTES}  # noqa: RUF012
 
     def __init__(self, device: int | _Device | None = None) -> None:
         self.id = getattr(device, "id", device or 0)
@@ -269,23 +304,24 @@ class _Device:
         return self
 
     def synchronize(self) -> None:
-        return None
+        finish_all()
 
 
-class _Stream(_Device):
-    """The one stream: work is done when its call returns."""
-
-    def __init__(self, *arguments: Any, **keywords: Any) -> None:
-        super().__init__()
+def _pinned_memory(size: int) -> memoryview:
+    """Memory on the host, filled as in `EmulatedCupy.empty`."""
+    return memoryview(bytearray([POISON]) * size)
 
 
 def _emulated_cuda_module(memory: int) -> ModuleType:
     module = ModuleType("cupy.cuda")
-    _Stream.null = _Stream()
-    module.Device, module.Stream = _Device, _Stream
+    module.Device, module.Stream, module.Event, module.Graph = _Device, Stream, Event, Graph
+    module.alloc_pinned_memory = _pinned_memory
+    module.memory = ModuleType("cupy.cuda.memory")
+    module.memory.OutOfMemoryError = OutOfMemoryError
+    module.get_elapsed_time = lambda begin, end: 1000 * (end.moment - begin.moment)
     module.device = ModuleType("cupy.cuda.device")
     module.device.Device = _Device
-    module.get_current_stream = _Stream
+    module.get_current_stream = current_stream
     module.get_device_id = lambda: 0
     module.is_available = lambda: True
     properties = {
@@ -296,13 +332,13 @@ def _emulated_cuda_module(memory: int) -> ModuleType:
         "multiProcessorCount": 1,
     }
     module.runtime = SimpleNamespace(
-        CUDARuntimeError=type("CUDARuntimeError", (RuntimeError,), {}),
-        deviceSynchronize=lambda: None,
+        CUDARuntimeError=CUDARuntimeError,
+        deviceSynchronize=finish_all,
         driverGetVersion=lambda: 13000,
         getDevice=lambda: 0,
         getDeviceCount=lambda: 1,
         getDeviceProperties=lambda device: properties,
-        memGetInfo=lambda: (memory, memory),
+        memGetInfo=lambda: (memory - MEMORY.used, memory),
         runtimeGetVersion=lambda: 13000,
         setDevice=lambda device: None,
     )
@@ -311,20 +347,23 @@ def _emulated_cuda_module(memory: int) -> ModuleType:
 
 @pytest.fixture(name="emulated_cuda")
 def emulated_cuda_fixture(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., EmulatedCupy]]:
-    """A function ``(order=0, sanitize=None, memory=2**30)`` that gives gpuseg an emulated GPU.
+    """A function ``(order=0, sanitize=None, memory=2**30, refuse=False)`` that gives gpuseg an emulated GPU.
 
     It returns the `EmulatedCupy` that stands in for CuPy until the test ends. The test is skipped where no
     kernel can be compiled.
     """
 
-    def install(order: int = 0, sanitize: bool | None = None, memory: int = 1 << 30) -> EmulatedCupy:
-        cupy = EmulatedCupy(order, sanitize, memory)
+    def install(
+        order: int = 0, sanitize: bool | None = None, memory: int = 1 << 30, refuse: bool = False
+    ) -> EmulatedCupy:
+        cupy = EmulatedCupy(order, sanitize, memory, refuse)
         usable, reason = emulator_status(cupy.sanitize)
         require(usable, reason)
         _replace_cupy(monkeypatch, cupy)
         return cupy
 
     yield install
+    MEMORY.reset(None)
     _forget_kernels()
     _forget_namespace()
 

@@ -6,11 +6,14 @@ or copy in silence, fails here.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+
+from .streams import current_stream
 
 CUDA_DLPACK_DEVICE = (2, 0)
 HOST_ONLY = {
@@ -25,6 +28,59 @@ HOST_ONLY = {
     "to_device",
 }
 READS = {"item", "tolist", "tobytes"}
+WAITS = {"argwhere", "bincount", "eigh", "eigvalsh", "flatnonzero", "nonzero", "unique"}
+"""Functions of which CuPy has to know a number of the result before it can go on."""
+
+
+class OutOfMemoryError(MemoryError):
+    """Stands in for ``cupy.cuda.memory.OutOfMemoryError``."""
+
+
+class DeviceMemory:
+    """How much of the emulated device's memory is taken, by what is reachable.
+
+    Attributes
+    ----------
+    size : int or None
+        Bytes; more is refused. None refuses nothing.
+    used, most : int
+        Bytes that are taken now, and that ever were.
+    """
+
+    def __init__(self) -> None:
+        self.size: int | None = None
+        self.used = self.most = 0
+        self._known: set[int] = set()
+
+    def reset(self, size: int | None) -> None:
+        """Another device, of which nothing is taken; what the last one held is not counted."""
+        self.__init__()
+        self.size = size
+
+    def take(self, host: np.ndarray) -> None:
+        """Count the memory behind an array, once, until nobody holds it any more."""
+        if self.size is None:
+            return
+        while isinstance(host.base, np.ndarray):
+            host = host.base
+        if id(host) in self._known:
+            return
+        if self.used + host.nbytes > self.size:
+            raise OutOfMemoryError(
+                f"Out of memory allocating {host.nbytes:,} bytes (allocated so far: {self.used:,} bytes)."
+            )
+        self.used += host.nbytes
+        self.most = max(self.most, self.used)
+        self._known.add(id(host))
+        weakref.finalize(host, self._give_back, self._known, id(host), host.nbytes)
+
+    def _give_back(self, known: set[int], key: int, size: int) -> None:
+        if known is self._known:  # of this device
+            known.discard(key)
+            self.used -= size
+
+
+MEMORY = DeviceMemory()
 
 
 class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
@@ -40,7 +96,8 @@ class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
     host : numpy.ndarray
         For tests and for the emulator; CuPy has no such thing.
     host_reads : int
-        Of the class: how often numbers came back from the "device", each of which would wait for the GPU.
+        Of the class: how often numbers came back from the "device", each of which would wait for the GPU:
+        also where CuPy must count what a mask picks.
     """
 
     __slots__ = ("host",)
@@ -48,6 +105,7 @@ class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
     host_reads = 0
 
     def __init__(self, host: np.ndarray) -> None:
+        MEMORY.take(host)
         self.host = host
 
     # what NumPy asks for
@@ -97,17 +155,21 @@ class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
         self, stream: Any = None, order: str = "C", out: np.ndarray | None = None, blocking: bool = True
     ) -> np.ndarray:
         """A copy on the host."""
-        _count_read()
+        stream = stream or current_stream()
         if out is None:
-            return np.array(self.host, order=order)
-        out[...] = self.host
+            out, blocking = np.empty(self.host.shape, self.host.dtype, order if order in "CF" else "C"), True
+        target = out
+        stream.put(lambda: np.copyto(target, self.host))
+        if blocking:
+            DeviceArray.host_reads += 1
+            stream.synchronize()
         return out
 
     def set(self, array: np.ndarray, stream: Any = None) -> None:
         """Fill from an array on the host, of the same shape and dtype."""
         if array.shape != self.shape or array.dtype != self.dtype:
             raise ValueError(f"{array.dtype} {array.shape} was given, {self.dtype} {self.shape} is needed")
-        self.host[...] = array
+        (stream or current_stream()).put(lambda: np.copyto(self.host, array))
 
     def __len__(self) -> int:
         return len(self.host)
@@ -117,12 +179,15 @@ class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
 
     def __getitem__(self, key: Any) -> DeviceArray:
         key = to_host(key)
+        if any(isinstance(part, np.ndarray) and part.dtype == bool for part in _parts(key)):
+            _count_read()
         found = self.host[key]
         if isinstance(found, np.generic):  # CuPy gives a view even of one element
             found = self.host[(*key, ...) if isinstance(key, tuple) else (key, ...)]
         return DeviceArray(found)
 
     def __setitem__(self, key: Any, value: Any) -> None:
+        current_stream().synchronize()
         self.host[to_host(key)] = to_host(value)
 
     # numbers for the host
@@ -153,7 +218,12 @@ class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
     __str__ = __repr__
 
 
+def _parts(key: Any) -> tuple[Any, ...]:
+    return key if isinstance(key, tuple) else (key,)
+
+
 def _count_read() -> None:
+    current_stream().synchronize()
     DeviceArray.host_reads += 1
 
 
@@ -204,7 +274,11 @@ def on_device(function: Callable[..., Any]) -> Callable[..., Any]:
     """A NumPy function that takes and gives device arrays, and no others."""
 
     def run(*arguments: Any, **keywords: Any) -> Any:
+        current_stream().refuse(f"{run.__name__}, which takes new memory,")
+        current_stream().finish()  # what it reads may be on its way
         known: dict[int, DeviceArray] = {}
+        if run.__name__ in WAITS:
+            _count_read()
         return to_device(function(*to_host(arguments, known), **to_host(keywords, known)), known)
 
     run.__name__ = getattr(function, "__name__", "function")

@@ -53,7 +53,8 @@ class Trial:
 
 
 SWEEPS: dict[str, tuple[Any, ...]] = {
-    "TILE": ((1, 32), (2, 32), (4, 32), (8, 32), (4, 64)),
+    # the first that fits into shared memory is taken
+    "TILES": tuple((tile, (8, 32)) for tile in ((16, 128), (16, 64), (16, 32), (32, 32), (8, 16), (4, 32))),
     "ENOUGH_BLOCKS": (512, 1024, 2048, 4096, 8192, 16384),
     "SCRATCH_BYTES": tuple(n << 20 for n in (8, 16, 32, 64, 128, 256)),
     "ITERATIONS_AT_A_TIME": (1, 2, 5, 10, 50, 300),
@@ -120,7 +121,7 @@ def _box(bench: Bench) -> Iterator[Trial]:
         for stride, n in ((5, 81), (1, 196)):
             run = bench.transform(bench.translations(n, method="box", border=border), stride)
             yield Trial(question, f"{n} translations, stride {stride}, {border}", run)
-    for constant in ("TILE", "ENOUGH_BLOCKS"):
+    for constant in ("TILES", "ENOUGH_BLOCKS"):
         for stride in (5, 1):
             run = bench.transform(bench.translations(81, method="box"), stride)
             yield from _sweep(f"4, {constant} at stride {stride}", constant, run)

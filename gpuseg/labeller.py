@@ -135,7 +135,7 @@ class Labeller:
         TypeError, ValueError
             For a frame of another shape or kind, a constant one, and one without a finite pixel.
         """
-        found = self._label(frame, False)
+        found = self._finish(self._start(frame, certainty, False))
         return (found.labels, found.certainty) if certainty else found.labels
 
     def frame(self, frame: Any) -> LabelledFrame:
@@ -154,7 +154,7 @@ class Labeller:
         TypeError, ValueError
             As calling it.
         """
-        return self._label(frame, True)
+        return self._finish(self._start(frame, True, True))
 
     def stream(self, frames: Iterable[Any], certainty: bool = False) -> Iterator[Any]:
         """Label frames as they come.
@@ -185,7 +185,7 @@ class Labeller:
             source, error = iter(frames), None
             while error is None:
                 try:
-                    waiting.append(self._start(next(source), False))
+                    waiting.append(self._start(next(source), certainty, False))
                 except StopIteration:
                     break
                 except Exception as reason:  # whatever it is, the frames before it are whole
@@ -219,10 +219,7 @@ class Labeller:
     def _grid(self) -> Any:
         return self.model.descriptor.grid(self.image_shape, self.model.stride)
 
-    def _label(self, frame: Any, with_misfit: bool) -> LabelledFrame:
-        return self._finish(self._start(frame, with_misfit))
-
-    def _start(self, frame: Any, with_misfit: bool) -> _Started:
+    def _start(self, frame: Any, certainty: bool, details: bool) -> _Started:
         """Begin with a frame; on a GPU without waiting for it."""
         image = check_image(frame)
         if tuple(image.shape) != self.image_shape:
@@ -233,21 +230,21 @@ class Labeller:
         home, path = home_of(image), self._path()
         if path is not None:
             with self.device.current:
-                path.submit(image if home.kind == "cpu" else move(image, self.device), with_misfit)
-        return _Started(image if path is None else None, home, path, with_misfit)
+                path.submit(image if home.kind == "cpu" else move(image, self.device), certainty, details)
+        return _Started(image if path is None else None, home, path, details)
 
     def _finish(self, started: _Started) -> LabelledFrame:
         """Wait for a frame."""
         path = started.path
         if path is None:
-            return self._by_stages(started.image, started.with_misfit)
+            return self._by_stages(started.image, started.details)
         with self.device.current:
             try:
                 found = path.result()
             finally:
                 self._free.append(path)
         if found.n_broken:
-            return self._by_stages(move(found.frame, started.home), started.with_misfit)
+            return self._by_stages(move(found.frame, started.home), started.details)
         if found.constant:
             raise DeadImageError(
                 f"`image` of shape {self.image_shape} is constant; there is nothing to tell apart"
@@ -255,7 +252,7 @@ class Labeller:
         parts = found.labels, found.certainty, found.point_labels, found.point_certainty
         return _at_home(parts, found.misfit, started.home)
 
-    def _by_stages(self, image: Any, with_misfit: bool) -> LabelledFrame:
+    def _by_stages(self, image: Any, details: bool) -> LabelledFrame:
         """The stages of `SegmentationModel.predict` that labels need."""
         model, where, home = self.model, self.device, home_of(image)
         mask = None if self._mask is None else move(self._mask, where)
@@ -272,7 +269,7 @@ class Labeller:
                 points, sure = label_components(components, centers, described.grid, complete)
                 valid = valid_pixels(move(image, where), mask)
                 shown = shown_labels(described.grid, points, sure, valid, model.upsampling, complete)
-                misfit = mean_misfit(described, components, mean, centers) if with_misfit else math.nan
+                misfit = mean_misfit(described, components, mean, centers) if details else math.nan
                 return _at_home((*shown, points, sure), misfit, home)
 
         return within_memory(run, memory, where)
@@ -333,11 +330,13 @@ class _Started:
     image: Any
     home: Any
     path: Any
-    with_misfit: bool
+    details: bool
 
 
 def _at_home(parts: tuple[Any, Any, Any, Any], misfit: float, home: Any) -> LabelledFrame:
-    labels, certainty, point_labels, point_certainty = (move(each, home) for each in parts)
+    labels, certainty, point_labels, point_certainty = (
+        None if each is None else move(each, home) for each in parts
+    )
     return LabelledFrame(labels, certainty, point_labels, point_certainty, misfit)
 
 

@@ -43,10 +43,12 @@ class FrameLabels:
     Parameters
     ----------
     labels, certainty : (H, W) or (h, w) int32 and float32 arrays
-        Of every pixel, or of every grid point where nothing is upsampled; -1 and 0 where masked.
+        Of every pixel, or of every grid point where nothing is upsampled; -1 and 0 where masked. No certainty
+        (None) if it was not asked for.
     point_labels, point_certainty : (h, w) int32 and float32 arrays
+        None if not asked for.
     misfit : float
-        Mean over the grid points on valid pixels; NaN if it was not asked for.
+        Mean over the grid points on valid pixels; may be NaN if not asked for.
     n_broken : int
         Pixels that may be used but are not finite; if there are any, nothing else here means anything.
     constant : bool

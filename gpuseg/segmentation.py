@@ -513,7 +513,7 @@ def segment(
         Bytes that the work may take, such as 4 * 10**9 or "4GB"; None is half of what is free. Descriptors
         that do not fit are worked on in bands of grid rows, twice each: the same labels, except where two
         centres are equally near to the last digits. Python with its libraries and the tiles of each core,
-        some 50 MB, come on top.
+        some 50 MB, come on top; on a GPU its working memory, up to 256 MB.
 
     Returns
     -------

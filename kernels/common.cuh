@@ -65,6 +65,34 @@ struct PairSums {
     bb += v * v;
     ab += u * v;
   }
+  __device__ PairSums& operator+=(const PairSums& other) {
+    n += other.n;
+    a += other.a;
+    b += other.b;
+    aa += other.aa;
+    bb += other.bb;
+    ab += other.ab;
+    return *this;
+  }
+  // In planes of memory, `next` doubles apart.
+  __device__ void store(double* to, int next) const {
+    to[0] = n;
+    to[next] = a;
+    to[2 * next] = b;
+    to[3 * next] = aa;
+    to[4 * next] = bb;
+    to[5 * next] = ab;
+  }
+  __device__ static PairSums load(const double* from, int next) {
+    PairSums sums;
+    sums.n = from[0];
+    sums.a = from[next];
+    sums.b = from[2 * next];
+    sums.aa = from[3 * next];
+    sums.bb = from[4 * next];
+    sums.ab = from[5 * next];
+    return sums;
+  }
   // Pearson's coefficient: NaN where less than half of the patch is valid, 0 where a side is flat.
   __device__ float pearson(int patch_size, float flat, bool same) const {
     if (2.0 * n < patch_size) return NOT_A_NUMBER;

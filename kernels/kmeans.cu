@@ -1,6 +1,6 @@
 // Lloyd's iteration from several starts side by side: each sample goes to its nearest centre, each centre to the mean
 // of its samples. No start waits for another, and none for the host: one that has ended is passed over.
-// Launchers: engines/cuda.py (lloyd). Twin: clustering.py (lloyd). Reference: tests/naive.py.
+// Launcher: engines/cuda.py (lloyd). Twin: engines/cpu.py (lloyd). Reference: tests/naive.py.
 //
 // samples (n_features, n_samples) float; centers (n_starts, n_clusters, n_features) float;
 // state (n_starts, 2) int: whether the start has ended, iterations so far.

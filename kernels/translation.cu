@@ -101,25 +101,26 @@ struct Tile {
 };
 
 // Sums of `length` neighbouring values from r * step on, r < R, of which `count` are wanted: (R - 1) * step <= length.
-// Each value is asked for once. Nothing is subtracted, so that no rounding comes in from outside of a window.
-template <int R, class Value>
-__device__ void window_sums(const Value& value, int step, int length, int count, float (&sum)[R]) {
+// add(at, sum) adds a value to a sum, and is asked to do so once. Nothing is subtracted, so that no rounding comes in
+// from outside of a window.
+template <int R, class Sum, class Add>
+__device__ void window_sums(const Add& add, int step, int length, int count, Sum (&sum)[R]) {
   int at = 0;
 #pragma unroll
   for (int r = 0; r < R; ++r) {  // from the beginning of a window to that of the next; the last: what all share
     const int end = r + 1 < R ? (r + 1) * step : length;
-    sum[r] = 0.0f;
-#pragma unroll 2
-    for (; at < end; ++at) sum[r] += value(at);
+    sum[r] = Sum{};
+#pragma unroll(sizeof(Sum) > sizeof(float) ? 1 : 2)
+    for (; at < end; ++at) add(at, sum[r]);
   }
 #pragma unroll
   for (int r = R - 2; r >= 0; --r) sum[r] += sum[r + 1];
-  float beyond = 0.0f;  // the end of the first window
+  Sum beyond{};  // the end of the first window
 #pragma unroll
   for (int r = 1; r < R; ++r) {
     if (r < count)
-#pragma unroll 2
-      for (const int end = length + r * step; at < end; ++at) beyond += value(at);
+#pragma unroll(sizeof(Sum) > sizeof(float) ? 1 : 2)
+      for (const int end = length + r * step; at < end; ++at) add(at, beyond);
     sum[r] += beyond;
   }
 }
@@ -170,7 +171,9 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 3) box_scores(
         const float* b = a + (ptrdiff_t)d * width + e;
         float sum[R];
         window_sums<R>(
-            [&](int y) { return (__ldg(a + (size_t)y * width) - level) * (__ldg(b + (size_t)y * width) - level); },
+            [&](int y, float& to) {
+              to += (__ldg(a + (size_t)y * width) - level) * (__ldg(b + (size_t)y * width) - level);
+            },
             stride, patch.rows(), tile.rows - i, sum);
 #pragma unroll
         for (int r = 0; r < R; ++r) column_sums[(i + r) * pitch + x] = sum[r];
@@ -185,7 +188,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 3) box_scores(
         if (i >= tile.rows || j >= tile.cols) continue;
         const float* line = column_sums + i * pitch + j * stride;
         float sum[R];
-        window_sums<R>([&](int x) { return line[x]; }, stride, patch.cols(), tile.cols - j, sum);
+        window_sums<R>([&](int x, float& to) { to += line[x]; }, stride, patch.cols(), tile.cols - j, sum);
 #pragma unroll
         for (int r = 0; r < R; ++r) sums[i * TILE_COLS + j + r] = sum[r];
       }
@@ -230,33 +233,37 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 2) masked_box_scores(
     for (int first = 0; first < tile.rows; first += MASKED_ROWS) {
       const int n_rows = min(MASKED_ROWS, tile.rows - first), n = n_rows * span;
       __syncthreads();  // the columns of the last rows have been read
-      for (int item = threadIdx.x; item < n; item += BLOCK) {
-        const int y0 = tile.row + (first + item / span) * stride, x = tile.col + item % span;
-        PairSums sums;
-        for (int y = y0; y < y0 + patch.rows(); ++y) sums.add(image.at(y, x) - level, image.at(y + d, x + e) - level);
-        columns[item] = sums.ab;
-        columns[item + n] = sums.n;
-        columns[item + 2 * n] = sums.a;
-        columns[item + 3 * n] = sums.b;
-        columns[item + 4 * n] = sums.aa;
-        columns[item + 5 * n] = sums.bb;
-      }
-      __syncthreads();
-      for (int item = threadIdx.x; item < n_rows * tile.cols; item += BLOCK) {
-        const int i = item / tile.cols, j = item % tile.cols;
-        const double* line = columns + i * span + j * stride;
-        PairSums sums;
-        for (int x = 0; x < patch.cols(); ++x) {
-          sums.ab += line[x];
-          sums.n += line[x + n];
-          sums.a += line[x + 2 * n];
-          sums.b += line[x + 3 * n];
-          sums.aa += line[x + 4 * n];
-          sums.bb += line[x + 5 * n];
+      for_windows<MASKED_ROWS>(stride, patch.rows(), [&](auto windows) {
+        constexpr int R = decltype(windows)::count;
+        for (int item = threadIdx.x; item < (MASKED_ROWS / R) * span; item += BLOCK) {
+          const int i = item / span * R, x = tile.col + item % span, y0 = tile.row + (first + i) * stride;
+          if (i >= n_rows) break;
+          PairSums sum[R];
+          window_sums<R>(
+              [&](int y, PairSums& to) { to.add(image.at(y0 + y, x) - level, image.at(y0 + y + d, x + e) - level); },
+              stride, patch.rows(), n_rows - i, sum);
+#pragma unroll
+          for (int r = 0; r < R; ++r)
+            if (i + r < n_rows) sum[r].store(columns + (i + r) * span + item % span, n);
         }
-        out[((size_t)k * rows + tile.i0 + first + i) * cols + tile.j0 + j] =
-            sums.pearson(patch.size(), flat, d == 0 && e == 0);
-      }
+      });
+      __syncthreads();
+      for_windows<TILE_COLS < 4 ? TILE_COLS : 4>(stride, patch.cols(), [&](auto windows) {
+        constexpr int R = decltype(windows)::count;
+        for (int item = threadIdx.x; item < MASKED_ROWS * (TILE_COLS / R); item += BLOCK) {
+          const int i = item % MASKED_ROWS, j = item / MASKED_ROWS * R;
+          if (i >= n_rows || j >= tile.cols) continue;
+          const double* line = columns + i * span + j * stride;
+          float* to = out + ((size_t)k * rows + tile.i0 + first + i) * cols + tile.j0 + j;
+          PairSums sum[R];
+          window_sums<R>(
+              [&](int x, PairSums& total) { total += PairSums::load(line + x, n); }, stride, patch.cols(),
+              tile.cols - j, sum);
+#pragma unroll
+          for (int r = 0; r < R; ++r)
+            if (j + r < tile.cols) to[r] = sum[r].pearson(patch.size(), flat, d == 0 && e == 0);
+        }
+      });
     }
   }
 }

@@ -413,3 +413,12 @@ IMAGES = {
     "int64": np.array([[-(2**62), 2**62, 3], [2**62, 0, 1]], np.int64),
     "uint64": np.array([[0, 2**63 + 2**40, 3], [2**62, 0, 1]], np.uint64),
 }
+
+
+def check_faint_half(backend, method, contrast, bound):
+    """A half of faint contrast far from the level of the other is scored as well as float32 pixels allow."""
+    image = np.random.default_rng(17).normal(size=(45, 140))
+    image[:, :70] = contrast * image[:, :70] - 3
+    made = case(image, (3, 4), [(0, 0), (3, 5), (-3, -5), (6, 0), (0, -7), (4, 4), (-4, 6)], stride=3)
+    wanted, _ = naive_scores(made)
+    assert_scores_close(backend.scores(made, method), wanted, bound)

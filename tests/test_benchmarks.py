@@ -478,7 +478,7 @@ def test_all_steps_are_commands_that_are_understood(tmp_path, monkeypatch):
 def test_what_a_gpu_is_asked_runs_in_the_emulator(emulated_cuda, monkeypatch):
     emulated_cuda()
     few = {
-        "TILE": ((4, 32), (2, 32)),
+        "TILES": (((16, 64),), ((4, 32), (1, 1))),
         "ENOUGH_BLOCKS": (1, 64),
         "ITERATIONS_AT_A_TIME": (1, 5),
         "EIGENPROBLEMS_ON_HOST": (0, 99),

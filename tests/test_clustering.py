@@ -17,7 +17,7 @@ from gpuseg.clustering import (
     seed_centers,
     squared_distances,
 )
-from gpuseg.engines import cuda
+from gpuseg.engines import cpu, cuda
 from tests import cuml_stand_in, naive, parity
 from tests.strategies import feature_tables
 
@@ -249,6 +249,21 @@ STARTS = np.array(
     ],
     np.float32,
 )
+
+
+@pytest.mark.parametrize("n_samples", [3, 300, 5000])
+@pytest.mark.parametrize(("max_iter", "threshold"), [(0, 0), (1, 0), (4, 0), (60, 1e-4), (60, 1.0)])
+def test_the_cpu_goes_the_way_of_the_definition(n_samples, max_iter, threshold):
+    samples = np.random.default_rng(3).normal(size=(n_samples, 3)) * [3, 2, 1] + [1, 0, 0]
+    samples = samples.astype(np.float32)
+    for starts in (STARTS, STARTS[:1], STARTS[1:2], STARTS[2:], STARTS[::-1]):
+        ends = [naive.lloyd(samples, start, max_iter, threshold) for start in starts]
+        inertias = [naive.inertia(samples.T, centers) for centers, _ in ends]
+        best = int(np.argmin(inertias))
+        centers, inertia, n_iter = cpu.lloyd(samples, starts, max_iter, np.array([threshold], float))
+        assert inertia == pytest.approx(inertias[best], rel=1e-5, abs=1e-9)
+        np.testing.assert_allclose(centers, ends[best][0], atol=2e-5)
+        assert n_iter == ends[best][1]
 
 
 @pytest.mark.parametrize("order", [0, 1, 2])

@@ -422,7 +422,15 @@ KERNELS = {
     "polar": ("spline_coefficients", "polar_scores", "masked_polar_scores", "careful_polar_scores"),
     "pooling": ("pool_down", "pool_across"),
     "normalise": ("normalise_moments", "normalise_squares", "normalise_pixels"),
-    "predict": ("project_scores", "project_missing", "label_points", "upsample_labels", "mean_misfit"),
+    "predict": (
+        "integrate_rows",
+        "integrate_columns",
+        "project_scores",
+        "project_missing",
+        "label_points",
+        "upsample_labels",
+        "mean_misfit",
+    ),
 }
 
 

@@ -96,6 +96,12 @@ def test_something_bright_does_not_spoil_the_dark(backend, method, bright):
     parity.check_dark_beside(backend, method, bright)
 
 
+@pytest.mark.parametrize("contrast", [1.0, 0.1, 1e-2, 1e-3])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_faint_half_beside_another_level(backend, method, contrast):
+    parity.check_faint_half(backend, method, contrast, 2e-6 + 5e-8 / contrast)
+
+
 def test_the_dark_cases_test_something():
     made, dark = parity.dark_beside("hot pixel")
     _, cols = made.positions
@@ -274,6 +280,23 @@ def test_patterns_whatever_the_tiles(monkeypatch, emulated, name, tile, tiles):
 
 def test_patterns_of_a_small_contrast_on_a_high_level(backend):
     parity.check_patterns(backend, parity.level_30000_contrast_20())
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 700), (300, 17), (40, 256), (9, 33)])
+def test_integrals(emulated, shape):
+    """Of images that several rounds of a block go over, and several warps along the columns."""
+    pixels = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    pixels[0, 0] = np.nan
+    cupy, (height, width) = arrays.cupy_module(), shape
+    found = cupy.empty((height + 1, width + 1, 2), cupy.float64)
+    options = (*cuda.OPTIONS, "-DTILE_ROWS=8")
+    cuda._launch("predict", "integrate_rows", options, (height,), cupy.asarray(pixels), height, width, found)
+    length = 2 * (width + 1)
+    cuda._launch("predict", "integrate_columns", options, (-(-length // 32),), height + 1, length, found)
+    known = np.nan_to_num(pixels).astype(np.float64)
+    for which in (0, 1):
+        wanted = np.pad((known ** (which + 1)).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+        np.testing.assert_allclose(found.get()[:, :, which], wanted, atol=TOLERANCE["score", "float64"] * 100)
 
 
 def test_patterns_of_the_dark_are_not_spoilt_by_the_bright(backend):

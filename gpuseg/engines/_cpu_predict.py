@@ -73,13 +73,16 @@ class FramePath:
         self._scores = np.empty((len(plan.shifts), *plan.grid.shape), np.float32)
         self._found: FrameLabels | None = None
 
-    def submit(self, frame: np.ndarray, with_misfit: bool = True) -> None:
+    def submit(self, frame: np.ndarray, certainty: bool = True, details: bool = True) -> None:
         """Work on a frame.
 
         Parameters
         ----------
         frame : (H, W) array of real numbers
-        with_misfit : bool
+        certainty : bool
+            Whether the certainty of the pixels is wanted.
+        details : bool
+            Whether the misfit is.
         """
         plan = self.plan
         pixels = cpu.normalise(frame, plan.valid)
@@ -90,12 +93,14 @@ class FramePath:
         if pixels.flat[0] == 0 and not pixels.any():
             self._found = _nothing(0, True, None)
             return
-        points = label_points(pixels, plan, with_misfit, self._scores)
+        points = label_points(pixels, plan, details, self._scores)
         misfit = float("nan")
-        if with_misfit:
+        if details:
             known = points.misfit[plan.usable & np.isfinite(points.misfit)]
             misfit = float(known.mean(dtype=np.float64)) if known.size else misfit
-        self._found = FrameLabels(*self._shown(points), points.labels, points.certainty, misfit, 0, False)
+        self._found = FrameLabels(
+            *self._shown(points, certainty), points.labels, points.certainty, misfit, 0, False
+        )
 
     def result(self) -> FrameLabels:
         """What was found in the frame.
@@ -108,16 +113,18 @@ class FramePath:
         assert found is not None, "no frame was submitted"
         return found
 
-    def _shown(self, points: PointLabels) -> tuple[np.ndarray, np.ndarray]:
+    def _shown(self, points: PointLabels, certainty: bool) -> tuple[np.ndarray, np.ndarray | None]:
         """Labels and certainty as the user sees them."""
         plan, grid = self.plan, self.plan.grid
-        labels, sure = points.labels, points.certainty
+        labels, sure = points.labels, points.certainty if certainty else None
         if self._upsampling:
-            labels, sure = grid.upsample(grid.nearest_known(labels)), grid.upsample(sure)
+            labels = grid.upsample(grid.nearest_known(labels))
+            sure = None if sure is None else grid.upsample(sure)
         if plan.valid is None:
             return labels, sure
         valid = plan.valid if self._upsampling else plan.usable
-        return np.where(valid, labels, np.int32(-1)), np.where(valid, sure, np.float32(0))
+        labels = np.where(valid, labels, np.int32(-1))
+        return labels, None if sure is None else np.where(valid, sure, np.float32(0))
 
 
 def _nothing(n_broken: int, constant: bool, frame: np.ndarray | None) -> FrameLabels:

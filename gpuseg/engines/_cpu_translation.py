@@ -305,12 +305,20 @@ def _line_statistics(integrals, top, bottom, length, step, phases, flat, line, m
 
 @njit(**KERNEL)
 def whole_statistics(integrals, size, step, phases, flat, line, length, whole):
-    """Statistics of all whole patches of a tile, every `step` pixels; whole (2, n_lines * length) float32."""
+    """Statistics of all whole patches of a tile, every `step` pixels; whole (2, n_lines * length).
+
+    Returns the largest |mean| * scale.
+    """
+    largest = 0.0
     for k in range(whole.shape[1] // length):
         _line_statistics(
             integrals, k * step[0], k * step[0] + size[0], size[1], step[1], phases, flat, line,
             whole[0], whole[1], k * length,
         )  # fmt: skip
+        means, scales = line[2], line[3]  # where those of the line still are
+        for j in range(U(integrals[0].shape[1] - size[1])):
+            largest = max(largest, abs(means[j]) * scales[j])
+    return largest
 
 
 @njit(**INNER)

@@ -135,19 +135,22 @@ class FramePath:
         self._outputs = self._shown, self._sure, found.labels, found.certainty, self._work[6 * BLOCK :]
         self._host = [_pinned(each.shape, each.dtype) for each in self._outputs]
         self._given: dict[Any, tuple[Any, np.ndarray, Callable[[], None]]] = {}
-        self._stay, self._frame = False, self._pixels
+        self._stay, self._frame, self._wanted = False, self._pixels, [True] * 4
 
-    def submit(self, frame: Any, with_misfit: bool = True) -> None:
+    def submit(self, frame: Any, certainty: bool = True, details: bool = True) -> None:
         """Start the work on a frame; one at a time, `result` takes it.
 
         Parameters
         ----------
         frame : (H, W) NumPy or CuPy array of real numbers
             Its memory may be used again at once.
-        with_misfit : bool
-            Whether the misfit is wanted; here it comes at no cost.
+        certainty : bool
+            Whether the certainty of the pixels is wanted.
+        details : bool
+            Whether what is known of the grid points is, and the misfit.
         """
         cp = arrays.cupy_module()
+        self._wanted = [True, certainty, details, details]
         dtype = frame.dtype.newbyteorder("=")
         self._stay = not isinstance(frame, np.ndarray)
         given, host, run = self._given.get(dtype) or self._begin(dtype)
@@ -161,8 +164,9 @@ class FramePath:
         self._stream.wait_event(cp.cuda.get_current_stream().record())
         with self._stream:
             run()
-        for there, here in zip(self._outputs, self._host, strict=True):
-            if here is self._host[-1] or not self._stay:
+        fetched = *(wanted and not self._stay for wanted in self._wanted), True
+        for there, here, is_fetched in zip(self._outputs, self._host, fetched, strict=True):
+            if is_fetched:
                 there.get(stream=self._stream, out=here, blocking=False)
 
     def result(self) -> FrameLabels:
@@ -178,7 +182,8 @@ class FramePath:
         broken, largest, misfit, n_points = (float(each) for each in self._host[-1])
         mean = misfit / n_points if n_points else float("nan")
         frame = self._frame.copy() if broken else None
-        shown, sure, labels, certainty = (each.copy() for each in found[:4])
+        parts = zip(found, self._wanted, strict=False)
+        shown, sure, labels, certainty = (each.copy() if wanted else None for each, wanted in parts)
         return FrameLabels(shown, sure, labels, certainty, mean, int(broken), largest == 0, frame)
 
     def _begin(self, dtype: Any) -> tuple[Any, np.ndarray, Callable[[], None]]:

@@ -266,17 +266,11 @@ def _normalise_all(image: np.ndarray) -> np.ndarray:
     parts = [slice(k, k + PIXELS_AT_A_TIME) for k in range(0, image.size, PIXELS_AT_A_TIME)]
     flat, flat_out = image.reshape(-1), out.reshape(-1)
     sums = np.empty((len(parts), 2))
-
-    def about(level: float) -> tuple[float, float]:
-        _share_out(kernels.moments, range(len(parts)), lambda k: (flat[parts[k]], level, sums[k]))
-        mean, mean_square = (sums.sum(axis=0) / image.size).tolist()
-        return mean, mean_square - mean * mean
-
+    # about one of the pixels: their variance is at least the n-th part of its squared distance from the mean
     level = float(flat[0])
-    mean, variance = about(level)
-    if variance < LEVEL_TOO_FAR * mean * mean:
-        level += mean
-        mean, variance = about(level)
+    _share_out(kernels.moments, range(len(parts)), lambda k: (flat[parts[k]], level, sums[k]))
+    mean, mean_square = (sums.sum(axis=0) / image.size).tolist()
+    variance = mean_square - mean * mean
     if variance <= 0:
         return np.zeros(image.shape, np.float32)
     level, factor = level + mean, 1 / math.sqrt(variance)
@@ -288,9 +282,6 @@ PIXELS_AT_A_TIME = 1 << 16
 """Pixels of an image that one thread looks at."""
 
 NARROW_TYPES = tuple(map(np.dtype, ("float32", "uint8", "int8", "uint16", "int16", "uint32", "int32")))
-
-LEVEL_TOO_FAR = 1e-4
-"""Of the squared distance of a level from the mean: a smaller variance is computed about the mean itself."""
 
 
 def leading_eigenvectors(matrix: Any, count: int) -> tuple[Any, Any]:
@@ -728,6 +719,11 @@ def _box(
     return scores
 
 
+CANCELS = 4.0
+"""Standard deviations between the level of a patch and that of its tile from which products are summed in
+double: of single ones the squared distance would cancel, and takes so many times their rounding with it."""
+
+
 @dataclass(frozen=True)
 class _Box:
     """Everything a tile of the box sums is made of; its methods lay out the arguments of the kernels."""
@@ -767,7 +763,12 @@ class _Box:
         return slice(max(begin[0], 0), max(end[0], 0)), slice(max(begin[1], 0), max(end[1], 0))
 
     def call(self, tile: Tile) -> tuple[Any, ...]:
-        """Arguments of the kernel `box_tile`."""
+        """Arguments of the kernel `box_tile`: in single precision where that does."""
+        found, contrast = self._laid_out(tile, np.float32)
+        return found if contrast < CANCELS else self._laid_out(tile, np.float64)[0]
+
+    def _laid_out(self, tile: Tile, dtype: Any) -> tuple[tuple[Any, ...], float]:
+        """The same in a precision, and the largest level of a patch in its standard deviations."""
         stride, (n_rows, n_cols) = self.grid.stride, tile[2:]
         pitch = self.pitch(n_cols)
         shape, corner = (self.extent(0, n_rows), pitch * stride), self.corner(tile)
@@ -778,31 +779,33 @@ class _Box:
         phases = stride // step[1]
         n_lines = (shape[0] - self.size[0]) // step[0] + 1
         line = (((shape[1] - self.size[1]) // step[1]) // phases + 1) * phases
-        whole = _scratch.array("whole", (2, n_lines * line), np.float32)
+        whole = _scratch.array("whole", (2, n_lines * line), dtype)
         spare = tuple(
-            _scratch.array(f"{dtype} {k}", (shape[1] + 1,), dtype)
-            for dtype in ("float64", "float32")
-            for k in range(2)
+            _scratch.array(f"spare {k}", (shape[1] + 1,), kind)
+            for k, kind in enumerate((np.float64, np.float64, dtype, dtype))
         )
         kernels = _kernels()
         row_at = self._rows_of_integrals(shape[0], n_lines, step[0], span)
         sums, squares = _scratch.array("integrals", (2, int(row_at.max()) + 1, shape[1] + 1), np.float64)
         integrals = sums, squares, row_at
-        planes = _scratch.array("tile", (stride**2 + 1, -(-shape[0] // stride) + 1, pitch), np.float32)
+        planes = _scratch.array("tile", (stride**2 + 1, -(-shape[0] // stride) + 1, pitch), dtype)
         kernels.lay_out(self.pixels, corner, span, stride, row_at, spare, planes, sums, squares)
-        kernels.whole_statistics(integrals, self.size, step, phases, FLAT_VARIANCE, spare, line, whole)
+        contrast = kernels.whole_statistics(
+            integrals, self.size, step, phases, FLAT_VARIANCE, spare, line, whole
+        )
         n_side = int(self.plan[3].max()) + 1
         statistics = (
             whole,
-            _scratch.array("cut", (4, n_rows * line), np.float32),
+            _scratch.array("cut", (4, n_rows * line), dtype),
             spare,
-            _scratch.array("side", (n_side, n_cols, 4, n_lines), np.float32),
+            _scratch.array("side", (n_side, n_cols, 4, n_lines), dtype),
             np.zeros((n_side, n_cols), np.bool_),
             np.zeros((n_rows, 2), np.int64),
         )
-        work = (*statistics, *self._scratch(n_rows, n_cols, np.float32))
+        work = (*statistics, *self._scratch(n_rows, n_cols, dtype))
         known = planes.reshape(-1), integrals, span
-        return *known, tile, self.geometry, self.cells, step, self.plan, FLAT_VARIANCE, work, *self.out
+        what = tile, self.geometry, self.cells, step, self.plan, FLAT_VARIANCE, work
+        return (*known, *what, *self.out), contrast * math.sqrt(self.size[0] * self.size[1])
 
     def _rows_of_integrals(
         self, n_rows: int, n_lines: int, step: int, span: tuple[int, int, int, int]
@@ -860,7 +863,7 @@ class _Box:
             (width, self.pitch(n_cols)),
             offsets,
             planes,
-            _scratch.array("scores", (n_rows * n,), np.float32),
+            _scratch.array("scores", (n_rows * n,), dtype),
         )
 
     @functools.cached_property

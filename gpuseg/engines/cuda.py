@@ -24,7 +24,7 @@ from gpuseg.prediction import PatternPlan, PointLabels
 BLOCK = 256
 """Threads of every block; BLOCK in kernels/common.cuh."""
 
-TILES = ((16, 128), (8, 32), (1, 1))
+TILES = ((16, 64), (8, 32), (1, 1))
 """Grid points of a tile of the box sums (rows, columns), powers of two: for dense grids, for others, and for
 patches too wide for those."""
 
@@ -254,7 +254,7 @@ SAMPLES_OF_A_THREAD = 8
 
 
 def lloyd(samples: Any, starts: Any, max_iter: int, threshold: Any) -> tuple[Any, float, int]:
-    """Lloyd's iteration from several starts side by side; its twin is `gpuseg.clustering.lloyd`.
+    """Lloyd's iteration from several starts side by side; its twin is `gpuseg.engines.cpu.lloyd`.
 
     Parameters
     ----------
@@ -368,8 +368,8 @@ def fill_missing(
         return scores
     opposites = [(k, max(k, int(m))) for k, m in enumerate(opposite) if m < 0 or m >= k]
     pairs, wanted = cp.asarray(opposites, dtype=cp.int32), cp.ascontiguousarray(wanted)
-    at_a_time = max(1, min(len(pairs), NEAREST_BYTES // (4 * rows * cols), 65535))
-    near = _as_many_as_fit(at_a_time, lambda count: cp.empty((count, rows, cols), cp.int32))
+    at_a_time = max(1, min(len(pairs), NEAREST_BYTES // (4 * outside), 65535))
+    near = _as_many_as_fit(at_a_time, lambda count: cp.empty((count, outside), cp.int32))
     at_a_time = len(near)
     for begin in range(0, len(pairs), at_a_time):
         some = pairs[begin : begin + at_a_time]

@@ -31,6 +31,7 @@ __all__ = [
     "gpu_status",
     "home_of",
     "ingest",
+    "is_dask",
     "is_out_of_memory",
     "move",
     "namespace",
@@ -351,6 +352,21 @@ def ingest(array: Any) -> Any:
         return np.asarray(array)
     except ValueError as error:  # rows of different length
         raise ValueError(f"`image` or `mask` is no rectangular array ({error})") from None
+
+
+def is_dask(array: Any) -> bool:
+    """Whether an array is one of dask's, of which nothing is computed yet.
+
+    Parameters
+    ----------
+    array : object
+
+    Returns
+    -------
+    bool
+    """
+    # an array of a library that nobody imported cannot exist
+    return "dask.array" in sys.modules and isinstance(array, sys.modules["dask.array"].Array)
 
 
 def to_numpy(array: Any) -> np.ndarray:

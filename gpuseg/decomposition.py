@@ -13,7 +13,7 @@ import numpy as np
 from gpuseg.arrays import Device, cuml_serves, home_of, move, namespace, to_numpy, to_numpy_together
 from gpuseg.engines import engine_for
 
-__all__ = ["PCA", "check_n_components"]
+__all__ = ["PCA", "Moments", "check_n_components", "moments", "together"]
 
 
 def check_n_components(n_components: Any, n_features: int, n_samples: int) -> int | float:
@@ -98,9 +98,25 @@ class PCA:
         PCA
             Itself.
         """
-        moments = functools.reduce(_together, (_moments(part) for part in parts if part.shape[0]))
-        wanted = check_n_components(self.n_components, moments[1].shape[0], moments[0])
-        return self._keep(home_of(moments[1]), *_principal(*moments, wanted))
+        return self.fit_moments(
+            functools.reduce(together, (moments(part) for part in parts if part.shape[0]))
+        )
+
+    def fit_moments(self, known: Moments) -> PCA:
+        """Find the components of samples of which the moments are known.
+
+        Parameters
+        ----------
+        known : Moments
+            From `moments` and `together`.
+
+        Returns
+        -------
+        PCA
+            Itself.
+        """
+        wanted = check_n_components(self.n_components, known[1].shape[0], known[0])
+        return self._keep(home_of(known[1]), *_principal(*known, wanted))
 
     def to_host_with(self, *others: Any) -> list[np.ndarray]:
         """Bring the attributes to the host, and something else by the same transfer.
@@ -240,20 +256,40 @@ def covariance_pca(samples: Any, wanted: int | float) -> tuple[Any, Any, Any, An
 
 def _fit_covariance(samples: Any, wanted: int | float) -> tuple[Any, Any, Any, Any]:
     """The same, on the host where the eigenproblem is solved there."""
-    return _principal(*_moments(samples), wanted)
+    return _principal(*moments(samples), wanted)
 
 
 Moments = tuple[int, Any, Any]
 """Number of samples, their mean (N,), their scatter about it (N, N)."""
 
 
-def _moments(samples: Any) -> Moments:
+def moments(samples: Any) -> Moments:
+    """Moments of samples.
+
+    Parameters
+    ----------
+    samples : (S, N) float32 array
+        At least one; read a part at a time and never copied as a whole.
+
+    Returns
+    -------
+    Moments
+    """
     mean = namespace(samples).mean(samples, axis=0)
     return samples.shape[0], mean, _scatter(samples, mean)
 
 
-def _together(one: Moments, other: Moments) -> Moments:
-    """Moments of the samples of both; nothing large is subtracted."""
+def together(one: Moments, other: Moments) -> Moments:
+    """Moments of the samples of both; nothing large is subtracted.
+
+    Parameters
+    ----------
+    one, other : Moments
+
+    Returns
+    -------
+    Moments
+    """
     xp = namespace(one[2])
     n, mean = one[0] + other[0], xp.astype(one[1], xp.float64)
     apart = other[1] - mean

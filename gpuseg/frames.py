@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from gpuseg import io
+from gpuseg.arrays import is_dask
 from gpuseg.checks import check_int
 from gpuseg.cut_files import archive_members, blocks, cut_tiff, tiff_pages
 from gpuseg.io import ReadError
@@ -52,6 +53,8 @@ class Frames:
         Whether the frames can be walked through only once.
     pixel_size, unit : float and str, optional
         Length of a pixel.
+    chunked : (T, H, W) dask array, optional
+        The frames themselves, where they are one.
     """
 
     name: str
@@ -60,6 +63,7 @@ class Frames:
     once: bool = False
     pixel_size: float | None = None
     unit: str | None = None
+    chunked: Any = None
 
     def __iter__(self) -> Iterator[Any]:
         return self.walk()
@@ -89,7 +93,7 @@ class Frames:
                 yield io.Image(np.asarray(frame), None, None, "").binned(factor).data if is_frame else frame
 
         size = None if self.pixel_size is None else self.pixel_size * factor
-        return replace(self, walk=walk, pixel_size=size)
+        return replace(self, walk=walk, pixel_size=size, chunked=None)
 
 
 def open_frames(source: Any, *, dataset: str | int | None = None) -> Frames:
@@ -123,7 +127,7 @@ def open_frames(source: Any, *, dataset: str | int | None = None) -> Frames:
     if dataset is not None:
         raise ValueError(f"`dataset` is {dataset!r}, but `frames` is no file; None is needed")
     if hasattr(source, "shape"):
-        return _of_array(source, "array")
+        return _of_array(source, "array", chunked=source if is_dask(source) else None)
     if isinstance(source, list | tuple):
         return Frames("list", lambda: iter(source), len(source))
     if isinstance(source, Iterator):

@@ -102,6 +102,22 @@ class Grid:
         first = self.first[0] + self.stride * begin, self.first[1]
         return Grid(self.image_shape, self.stride, first, (end - begin, self.shape[1]))
 
+    def cells(self, axis: int) -> np.ndarray:
+        """Where the pixels begin that are nearest to each row or column of grid points.
+
+        Parameters
+        ----------
+        axis : {0, 1}
+
+        Returns
+        -------
+        (n + 1,) int64
+            The last entry is the end of the image; see `upsample` for pixels half-way between two.
+        """
+        n = self.shape[axis]
+        inner = self.first[axis] + self.stride * np.arange(1, n) - (self.stride - 1) // 2
+        return np.concatenate([[0], inner, [self.image_shape[axis]]]).astype(np.int64)
+
     def place_of(self, band: Grid) -> tuple[int, int]:
         """Where a `band` of this grid begins and ends.
 

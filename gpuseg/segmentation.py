@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpuseg.arrays import Device, home_of, move, namespace, resolve_device, to_numpy
+from gpuseg.arrays import Device, home_of, is_dask, move, namespace, resolve_device, to_numpy
 from gpuseg.checks import check_image, check_int_or_auto, check_mask, check_memory
 from gpuseg.clustering import check_random_state, sizes
 from gpuseg.decomposition import check_n_components
@@ -304,6 +304,10 @@ class SegmentationModel:
         TypeError, ValueError, gpuseg.DeviceError
             As `gpuseg.segment`.
         """
+        if is_dask(image):
+            from gpuseg.dask import predict_dask
+
+            return predict_dask(self, image, mask, device, max_memory)
         image, mask, where = _check_input(image, mask, device)
         n_components = int(self.components.shape[0])
         plan = plan_memory(self.descriptor, image.shape, self.stride, n_components, max_memory, where)
@@ -481,7 +485,8 @@ def segment(
     ----------
     image : (H, W) array_like
         Intensities of any integer, floating or boolean type, at least one patch large. Gain and offset do
-        not matter. NaN and infinite pixels are left out. NumPy, CuPy, torch, dask and whatever speaks DLPack.
+        not matter. NaN and infinite pixels are left out. NumPy, CuPy, torch and whatever speaks DLPack. A
+        dask array is worked on in blocks and gives dask arrays, see `gpuseg.dask`.
     n_patterns : int or "auto"
         Number of patterns to find, from 1 to the number of grid points. "auto" is the largest number up to 8
         of which every two are apart and each fills a region; 1 is possible. See `Segmentation.evidence`.
@@ -513,7 +518,8 @@ def segment(
     Returns
     -------
     Segmentation
-        With ``labels``, ``certainty`` and every stage on the way.
+        With ``labels``, ``certainty`` and every stage on the way; of a dask array a
+        `gpuseg.dask.DaskSegmentation`, with labels that are still to be computed.
 
     Raises
     ------
@@ -529,6 +535,22 @@ def segment(
     >>> gpuseg.segment(picture.image, n_patterns=2, random_state=0).labels.shape
     (256, 256)
     """
+    if is_dask(image):
+        from gpuseg.dask import segment_dask
+
+        return segment_dask(
+            image,
+            n_patterns,
+            descriptor=descriptor,
+            stride=stride,
+            n_components=n_components,
+            upsampling=upsampling,
+            sort_labels_by_pattern_size=sort_labels_by_pattern_size,
+            random_state=random_state,
+            mask=mask,
+            device=device,
+            max_memory=max_memory,
+        )
     return segment_together(
         [image],
         n_patterns,

@@ -288,7 +288,16 @@ def iterate_series(
     if not model.upsampling:
         found_once = model.predict(first, mask=masks[0], device=device, max_memory=max_memory)
         label_shape = tuple(found_once.labels.shape)
-    return SeriesIterator(walk, model, image_shape, label_shape, mask, device, max_memory)
+    return _iterator(source, walk, model, image_shape, label_shape, mask, device, max_memory)
+
+
+def _iterator(source: Frames, walk: Iterator[Any], *rest: Any) -> SeriesIterator:
+    """What labels the frames, from the beginning."""
+    if source.chunked is None:
+        return SeriesIterator(walk, *rest)
+    from gpuseg.dask_series import DaskSeriesIterator
+
+    return DaskSeriesIterator(source.chunked, *rest)
 
 
 def segment_series(
@@ -352,6 +361,8 @@ def segment_series(
     Returns
     -------
     SeriesSegmentation
+        Of a dask array without `out` and `callback` a `gpuseg.dask_series.DaskSeriesSegmentation`: learnt,
+        with labels that are still to be computed by dask's workers.
 
     Raises
     ------
@@ -377,7 +388,11 @@ def segment_series(
     resources: dict[str, Any] = {"device": device, "max_memory": max_memory}
     if out is None:
         walk = iterate_series(source, n_patterns, **given, **learning, **resources)
-        return _collect(walk, callback, begin)
+        if source.chunked is not None and callback is None:
+            from gpuseg.dask_series import DaskSeriesSegmentation
+
+            return DaskSeriesSegmentation.of(walk, begin)  # type: ignore[arg-type,return-value]
+        return collect(walk, callback, begin)
     told = {
         **learning,
         "n_patterns": n_patterns,
@@ -394,9 +409,8 @@ def segment_series(
             writer.begin(walk.model, walk.image_shape, walk.label_shape)
         else:
             log.info("%s: going on after %d frames", out, writer.done)
-            where = resolve_device(device)
             shapes = writer.image_shape, writer.label_shape
-            walk = SeriesIterator(iter(source), kept, *shapes, mask, where, max_memory)
+            walk = _iterator(source, iter(source), kept, *shapes, mask, device, max_memory)
             walk.skip(writer.done)
         ended = _each(walk, writer.append, callback)
         return writer.finish(ended, time.perf_counter() - begin)
@@ -417,9 +431,23 @@ def _each(walk: SeriesIterator, *consumers: Callable[[FrameSegmentation], Any] |
     return ""
 
 
-def _collect(
+def collect(
     walk: SeriesIterator, callback: Callable[[FrameSegmentation], Any] | None, begin: float
 ) -> SeriesSegmentation:
+    """Everything that an iterator gives, in memory.
+
+    Parameters
+    ----------
+    walk : SeriesIterator
+    callback : callable or None
+        As in `segment_series`.
+    begin : float
+        When the work began, as `time.perf_counter` tells.
+
+    Returns
+    -------
+    SeriesSegmentation
+    """
     labels: list[np.ndarray] = []
     sure: list[np.ndarray | None] = []
     rows: list[tuple[float, np.ndarray, str]] = []

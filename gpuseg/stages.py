@@ -22,6 +22,8 @@ from gpuseg.misfit import misfit, typical_misfit
 
 __all__ = [
     "Stopwatch",
+    "check_usable",
+    "find_patterns",
     "flat_usable",
     "joined",
     "label_components",
@@ -125,13 +127,7 @@ def learn(
     """
     evidence = None
     n_usable = sum(each.n_usable for each in described)
-    if n_usable == 0:
-        raise ValueError("`mask` and finite pixels meet at no grid point; a smaller `stride` may help")
-    if n_patterns != AUTO and n_patterns > n_usable:
-        raise ValueError(
-            f"`n_patterns` is {n_patterns}; at most the number of usable grid points, "
-            f"{n_usable}, is needed; a smaller `stride` gives more"
-        )
+    check_usable(n_usable, n_patterns)
     with clock("decomposition"):
         pca = PCA(n_components)
         if all(isinstance(each, Descriptors) for each in described):
@@ -150,19 +146,68 @@ def learn(
         known = joined(
             components if complete else [each[flat_usable(descriptors), :] for each, descriptors in pairs]
         )
-        kmeans = KMeans(n_patterns, random_state=seeds).fit(known)
-        distances = squared_distances(known, kmeans.cluster_centers_)
-        xp = namespace(known)
-        centers, members, sure, apart = pca.to_host_with(
-            kmeans.cluster_centers_,
-            count_members(kmeans.labels_, n_patterns),
-            xp.mean(certainty(distances)),
-            xp.mean(xp.min(distances, axis=0)),
-        )
-        typical = {"typical_certainty": float(sure), "typical_misfit": typical_misfit(pca, apart)}
-        if sort_labels_by_pattern_size:
-            centers = centers[np.argsort(members, kind="stable")]
+        centers, typical = find_patterns(known, pca, n_patterns, sort_labels_by_pattern_size, seeds)
     return pca, components, centers, typical, evidence
+
+
+def check_usable(n_usable: int, n_patterns: Any) -> None:
+    """Refuse images with too few grid points to learn from.
+
+    Parameters
+    ----------
+    n_usable : int
+        Grid points on valid pixels.
+    n_patterns : int or "auto"
+
+    Raises
+    ------
+    ValueError
+        If they are fewer than the patterns.
+    """
+    if n_usable == 0:
+        raise ValueError("`mask` and finite pixels meet at no grid point; a smaller `stride` may help")
+    if n_patterns != AUTO and n_patterns > n_usable:
+        raise ValueError(
+            f"`n_patterns` is {n_patterns}; at most the number of usable grid points, "
+            f"{n_usable}, is needed; a smaller `stride` gives more"
+        )
+
+
+def find_patterns(
+    known: Any, pca: PCA, n_patterns: int, sort_labels_by_pattern_size: bool, seeds: np.random.RandomState
+) -> tuple[np.ndarray, dict[str, float]]:
+    """Cluster the components of grid points into patterns.
+
+    Parameters
+    ----------
+    known : (S, K) array
+        Components of usable grid points.
+    pca : PCA
+        What they were found by.
+    n_patterns : int
+    sort_labels_by_pattern_size : bool
+    seeds : numpy.random.RandomState
+
+    Returns
+    -------
+    centers : (n, K) float32 NumPy array
+        In the order of the labels.
+    typical : dict
+        ``typical_certainty`` and ``typical_misfit``.
+    """
+    kmeans = KMeans(n_patterns, random_state=seeds).fit(known)
+    distances = squared_distances(known, kmeans.cluster_centers_)
+    xp = namespace(known)
+    centers, members, sure, apart = pca.to_host_with(
+        kmeans.cluster_centers_,
+        count_members(kmeans.labels_, n_patterns),
+        xp.mean(certainty(distances)),
+        xp.mean(xp.min(distances, axis=0)),
+    )
+    typical = {"typical_certainty": float(sure), "typical_misfit": typical_misfit(pca, apart)}
+    if sort_labels_by_pattern_size:
+        centers = centers[np.argsort(members, kind="stable")]
+    return centers, typical
 
 
 def joined(parts: list[Any]) -> Any:

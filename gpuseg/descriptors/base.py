@@ -119,12 +119,18 @@ class Ready:
     pixels, valid
         From `prepare`.
     device : Device
+    spread_of_whole : float, optional
+        Of a part of an image: the standard deviation of all of it, in its own unit.
+    filling : bool
+        Whether missing scores are the nearest grid point's; not in a part, where that may not be there.
     """
 
     image: Any
     pixels: Any
     valid: Any
     device: Device
+    spread_of_whole: float | None = None
+    filling: bool = True
 
     @classmethod
     def of(cls, image: Any, mask: Any, device: Device) -> Ready:
@@ -141,6 +147,15 @@ class Ready:
         """
         pixels, valid = prepare(image, mask, device)
         return cls(move(image, device), pixels, valid, device)
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of the valid pixels in the image's own unit."""
+        if self.spread_of_whole is not None:
+            return self.spread_of_whole
+        xp = namespace(self.image)
+        values = xp.astype(self.image if self.valid is None else self.image[self.valid], xp.float64)
+        return float(xp.std(values - xp.reshape(values, (-1,))[0]))
 
 
 class Descriptor(ABC):

@@ -44,9 +44,16 @@ def filled(
     Returns
     -------
     callable
-        As `score`; only grid points on invalid pixels may stay NaN.
+        As `score`; only grid points on invalid pixels may stay NaN. All that have neither a score nor an
+        opposite where ``ready.filling`` is False.
     """
     height = grid.shape[0]
+
+    def swap(band: Grid) -> Any:
+        values = score(band)
+        known = NOWHERE if complete is None or ready.valid is not None else complete(band)
+        nowhere = namespace(values).zeros(band.shape, dtype=bool)
+        return engine_for(home_of(values)).fill_missing(values, opposite, nowhere, known)
 
     def fill(band: Grid) -> Any:
         inner = grid.place_of(band)
@@ -71,7 +78,7 @@ def filled(
             return values
         return namespace(values).asarray(values[:, inner[0] - begin : inner[1] - begin, :], copy=True)
 
-    return fill
+    return fill if ready.filling else swap
 
 
 def _further(

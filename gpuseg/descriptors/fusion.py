@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -93,6 +94,16 @@ class Fusion:
                     "are needed, as border='full' gives"
                 )
         return grids[0]
+
+    def halo(self) -> tuple[int, int]:
+        """How far from a grid point pixels are looked at by any of the descriptors.
+
+        Returns
+        -------
+        (rows, cols) of int
+        """
+        halos = [descriptor.halo() for descriptor in self._checked()]
+        return max(rows for rows, _ in halos), max(cols for _, cols in halos)
 
     def found_in(self, image: Any, mask: Any = None) -> Fusion:
         """The same with what its descriptors look for in an image, such as the lengths of glides.
@@ -229,6 +240,22 @@ class Fusion:
                     parts.append(xp.take(xp.reshape(values, (values.shape[0], -1)), index, axis=1))
             weights.append(_weight(namespace(*parts).concat(parts, axis=1).T) if parts else 0.0)
         return replace(self, weights=tuple(weights))
+
+    def weighted_by(self, samples: Any) -> Fusion:
+        """The same with the weights that some grid points give its blocks.
+
+        Parameters
+        ----------
+        samples : (S, N) float32 array
+            Values of all blocks, with the weights 1, at grid points drawn from the image.
+
+        Returns
+        -------
+        Fusion
+        """
+        ends = np.cumsum([len(each.operations()) for each in self._checked()]).tolist()
+        parts = itertools.pairwise([0, *ends])
+        return replace(self, weights=tuple(_weight(_some(samples[:, begin:end])) for begin, end in parts))
 
     def working_bytes(self, band: Grid) -> int:
         """Memory that scoring takes beside its values: a block before it is scaled.

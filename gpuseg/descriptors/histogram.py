@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gpuseg.checks import check_int
+from gpuseg.descriptors.base import Ready
 from gpuseg.descriptors.windows import WindowDescriptor, Windows
 from gpuseg.symmetry import Feature
 
@@ -83,7 +84,7 @@ class Histogram(WindowDescriptor):
         """Edges between bins."""
         return np.linspace(-RANGE, RANGE, check_int(self.n_bins, "n_bins", 2) + 1)[1:-1]
 
-    def _measure(self, image: Any, valid: Any, xp: Any) -> Callable[[Windows], Any]:
+    def _measure(self, ready: Ready, xp: Any) -> Callable[[Windows], Any]:
         edges = self._edges()
         width = 2 * RANGE / (len(edges) + 1)
 

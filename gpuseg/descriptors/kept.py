@@ -63,6 +63,15 @@ class Kept:
         """
         return self.descriptor.grid(image_shape, stride)
 
+    def halo(self) -> tuple[int, int]:
+        """How far from a grid point pixels are looked at.
+
+        Returns
+        -------
+        (rows, cols) of int
+        """
+        return self.descriptor.halo()
+
     def keeping(self, indices: Sequence[int]) -> Kept:
         """Still fewer of them.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpuseg.checks import check_radius
+from gpuseg.descriptors.base import Ready
 from gpuseg.descriptors.windows import WindowDescriptor, Windows
 from gpuseg.symmetry import Feature
 
@@ -56,7 +57,7 @@ class Patches(WindowDescriptor):
             Feature(f"pixel ({d:+d}, {e:+d})") for d in range(-rows, rows + 1) for e in range(-cols, cols + 1)
         )
 
-    def _measure(self, image: Any, valid: Any, xp: Any) -> Callable[[Windows], Any]:
+    def _measure(self, ready: Ready, xp: Any) -> Callable[[Windows], Any]:
         def measure(windows: Windows) -> Any:
             spread = xp.sqrt(xp.where(windows.variance > 0, windows.variance, xp.ones_like(windows.variance)))
             values = windows.values / spread[..., None, None]

@@ -17,7 +17,7 @@ from gpuseg.descriptors.filling import filled
 from gpuseg.descriptors.kept import Kept
 from gpuseg.engines import engine_for
 from gpuseg.grid import Grid
-from gpuseg.polar import MOST_SECTORS, PolarPlan, sectors_for
+from gpuseg.polar import MOST_SECTORS, SPLINE_ROWS, PolarPlan, sectors_for
 from gpuseg.symmetry import Ranked
 
 __all__ = ["PolarSymmetry", "check_angles"]
@@ -77,6 +77,17 @@ class PolarSymmetry(Descriptor):
             further = _plan(radius, self.scored(), self._sectors()).reach - radius
             reach = pooling[0] + further, pooling[1] + further
         return place_grid(image_shape, stride, (radius, radius), border, "radius", reach)
+
+    def halo(self) -> tuple[int, int]:
+        """How far from a grid point pixels are looked at: pooling window, patch and its splines.
+
+        Returns
+        -------
+        (rows, cols) of int
+        """
+        radius, pooling, _, _ = self._checked()
+        further = _plan(radius, self.scored(), self._sectors()).reach + SPLINE_ROWS
+        return pooling[0] + further, pooling[1] + further
 
     def keeping(self, indices: Sequence[int]) -> Any:
         """The descriptor of some of the maps, which scores no operation without need.

@@ -10,6 +10,7 @@ import numpy as np
 
 from gpuseg.arrays import namespace
 from gpuseg.checks import check_flag, check_radius
+from gpuseg.descriptors.base import Ready
 from gpuseg.descriptors.shared_rows import window_sums
 from gpuseg.descriptors.windows import Part, WindowDescriptor, Windows
 from gpuseg.grid import Grid
@@ -70,8 +71,8 @@ class PowerSpectrum(WindowDescriptor):
         size = f"{2 * rows + 1}" if rows == cols else f"({2 * rows + 1}, {2 * cols + 1})"
         return tuple(Feature(f"power spectrum ({k:+d}, {m:+d}) / {size} px") for k, m in _half(rows, cols))
 
-    def _measure(self, image: Any, valid: Any, xp: Any) -> Callable[[Windows], Any]:
-        rows, cols = map(xp.asarray, self._waves(image, valid))
+    def _measure(self, ready: Ready, xp: Any) -> Callable[[Windows], Any]:
+        rows, cols = map(xp.asarray, self._waves(ready.spread))
 
         def measure(windows: Windows) -> Any:
             # two matrix products: windows are small and 41 is a prime, where a fast transform is none
@@ -80,9 +81,10 @@ class PowerSpectrum(WindowDescriptor):
 
         return measure
 
-    def _unmasked(self, image: Any, pixels: Any) -> Callable[[Grid, Part, Any], None]:
+    def _unmasked(self, ready: Ready) -> Callable[[Grid, Part, Any], None]:
+        pixels = ready.pixels
         xp = namespace(pixels)
-        rows, cols = self._waves(image, None)
+        rows, cols = self._waves(ready.spread)
         n, m = len(rows) // 2, len(cols) // 2
 
         def write(grid: Grid, part: Part, values: Any) -> None:
@@ -94,12 +96,12 @@ class PowerSpectrum(WindowDescriptor):
 
         return write
 
-    def _waves(self, image: Any, valid: Any) -> tuple[np.ndarray, np.ndarray]:
+    def _waves(self, spread: float) -> tuple[np.ndarray, np.ndarray]:
         """Waves along the rows and along the columns of a window, cosines first, (2 n, p) and (2 m, q)."""
         radius = check_radius(self.window_radius, "window_radius")
         rows, cols = (np.concat(_waves(r)) for r in radius)
         # the engines' image has variance 1: its spread comes back with the waves
-        return rows.astype(np.float32), (_spread(image, valid) * cols).astype(np.float32)
+        return rows.astype(np.float32), (spread * cols).astype(np.float32)
 
     def _power(self, sums: Any, axes: tuple[int, int]) -> tuple[Any, Any]:
         """Power at k_row >= 0 (n by m) and k_row < 0 (n - 1 by m - 1), of sums over (2 n, 2 m) waves."""
@@ -140,10 +142,3 @@ def _waves(radius: int) -> tuple[np.ndarray, np.ndarray]:
     weight = np.sqrt(np.hanning(size)) if radius else np.ones(1)
     phase = 2 * np.pi / size * np.outer(np.arange(radius + 1), np.arange(-radius, radius + 1))
     return weight * np.cos(phase), weight * np.sin(phase)
-
-
-def _spread(image: Any, valid: Any) -> float:
-    """Standard deviation of the valid pixels in the image's own unit."""
-    xp = namespace(image)
-    values = xp.astype(image if valid is None else image[valid], xp.float64)
-    return float(xp.std(values - xp.reshape(values, (-1,))[0]))

@@ -58,6 +58,16 @@ class Translations(Descriptor):
         border = check_choice(self.border, "border", BORDERS)
         return place_grid(image_shape, stride, radius, border, "patch_radius", self.reach())
 
+    def halo(self) -> tuple[int, int]:
+        """How far from a grid point pixels are looked at: patch and largest shift.
+
+        Returns
+        -------
+        (rows, cols) of int
+        """
+        radius, reach = check_radius(self.patch_radius, "patch_radius"), self.reach()
+        return radius[0] + reach[0], radius[1] + reach[1]
+
     def keeping(self, indices: Sequence[int]) -> PreselectedTranslations:
         """The descriptor of some of the translations.
 

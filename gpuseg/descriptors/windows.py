@@ -79,6 +79,15 @@ class WindowDescriptor(Descriptor):
         radius = check_radius(self.window_radius, "window_radius")
         return place_grid(image_shape, stride, radius, border, "window_radius")
 
+    def halo(self) -> tuple[int, int]:
+        """How far from a grid point pixels are looked at: the half size of the window.
+
+        Returns
+        -------
+        (rows, cols) of int
+        """
+        return check_radius(self.window_radius, "window_radius")
+
     def scorer(self, ready: Ready, grid: Grid) -> Score:
         """What measures an image, some rows of grid points at a time; see `Descriptor.scorer`.
 
@@ -97,8 +106,8 @@ class WindowDescriptor(Descriptor):
         radius = check_radius(self.window_radius, "window_radius")
         n, pixels, valid = len(self.operations()), ready.pixels, ready.valid
         xp = namespace(pixels)
-        fast = self._unmasked(ready.image, pixels) if valid is None else None
-        function = None if fast is not None else self._measure(ready.image, valid, xp)
+        fast = self._unmasked(ready) if valid is None else None
+        function = None if fast is not None else self._measure(ready, xp)
 
         def score(band: Grid) -> Any:
             values = xp.empty((n, *band.shape), dtype=np.float32)
@@ -113,17 +122,17 @@ class WindowDescriptor(Descriptor):
         return filled(score, ready, grid, np.full(n, -1, np.int64), lambda band: _inside(band, radius))
 
     @abstractmethod
-    def _measure(self, image: Any, valid: Any, xp: Any) -> Callable[[Windows], Any]:
-        """Of the image (H, W), its valid pixels (or None) and the namespace: what measures `Windows`.
+    def _measure(self, ready: Ready, xp: Any) -> Callable[[Windows], Any]:
+        """Of the image and the namespace: what measures `Windows`.
 
         The function returned takes those around (h, w) grid points and gives (h, w, N).
         """
 
-    def _unmasked(self, image: Any, pixels: Any) -> Callable[[Grid, Part, Any], None] | None:
+    def _unmasked(self, ready: Ready) -> Callable[[Grid, Part, Any], None] | None:
         """A faster way where no pixel of the image is masked, None where there is none.
 
-        Of the image and the engine's image; gives a function of a grid, a part of it and the values
-        (N, h, w), in which it writes those of that part.
+        Gives a function of a grid, a part of it and the values (N, h, w), in which it writes those of that
+        part.
         """
         return None
 

@@ -70,12 +70,13 @@ def _sum_rows(none, p, q, offsets, ends, at, m, n, here, lines, ring):
     """
     first, total = lines
     of_first, of_others, first_so_far, others_so_far = ring
-    sums = _add_products(none, p, q, offsets, 0, ends[0], at)
-    whole = add_all(add_all(sums, of_first, here, n), first_so_far, m, n)
-    store_all(whole, first, m, n)
-    sums = _add_products(sums, p, q, offsets, ends[1], ends[2], at)
-    store_all(sums, of_first, here, n)
-    store_all(add_all(sums, first_so_far, m, n), first_so_far, m, n)
+    if ends[0] > 0 or ends[2] > ends[1]:  # else no patch ends within a block, and `first` stays 0
+        sums = _add_products(none, p, q, offsets, 0, ends[0], at)
+        whole = add_all(add_all(sums, of_first, here, n), first_so_far, m, n)
+        store_all(whole, first, m, n)
+        sums = _add_products(sums, p, q, offsets, ends[1], ends[2], at)
+        store_all(sums, of_first, here, n)
+        store_all(add_all(sums, first_so_far, m, n), first_so_far, m, n)
 
     sums = _add_products(none, p, q, offsets, ends[0], ends[1], at)
     whole = add_all(add_all(sums, of_others, here, n), others_so_far, m, n)
@@ -103,14 +104,20 @@ def _add_box(line, spare, length, out, to, n):
     begin, step = U(0), U(1)
     this, other = line, spare
     while True:
-        for _ in range(length % 4):
+        two, three = step + step, step + step + step
+        if length % 4 == 1:
             for m in range(n):
-                out[to + m] += this[m + begin]
-            begin += step
+                out[to + m] += this[begin + m]
+        elif length % 4 == 2:
+            for m in range(n):
+                out[to + m] += this[begin + m] + this[begin + step + m]
+        elif length % 4 == 3:
+            for m in range(n):
+                out[to + m] += (this[begin + m] + this[begin + step + m]) + this[begin + two + m]
+        begin += U(length % 4) * step
         length //= 4
         if length == 0:
             return
-        two, three = step + step, step + step + step
         for m in range(n):
             other[m] = (this[m] + this[m + step]) + (this[m + two] + this[m + three])
         this, other = other, this
@@ -133,6 +140,7 @@ def _box_sums(p, q, shifts, begin, geometry, cells, n_rows, width, pitch, offset
     first, total = lines
     _place_factors(offsets, shifts, begin, geometry, cells[0], p.size // (stride * stride + 1), pitch)
     n, lanes, cycle = U(GROUP * width), BYTES // p.itemsize, max(n_down, 1)
+    first[:] = 0
     for i in range(n_rows + n_down):
         row, phase = U(i * pitch), i % cycle
         here = U(phase) * n
@@ -160,8 +168,9 @@ def _box_sums(p, q, shifts, begin, geometry, cells, n_rows, width, pitch, offset
                 out[to + m] = first[U(m + n_across)]
             _add_box(total, spare, n_across, out, to, n)
         if phase == n_down - 1:
-            _sum_to_the_end(ring[0], n_down, n)
             _sum_to_the_end(ring[1], n_down, n)
+            if cells[1][0] > 0 or cells[1][2] > cells[1][1]:
+                _sum_to_the_end(ring[0], n_down, n)
 
 
 # --- what a tile knows about itself: integrals, the patches' means and norms ------------------------------

@@ -16,7 +16,8 @@ AT_A_TIME = 512
 def _nearest(columns, first, n, centers, distance, nearest, labels):
     """Label and squared distance of the nearest centre, of the samples `first` to first + n."""
     for c in range(centers.shape[0]):
-        distance[:] = 0
+        for j in range(n):
+            distance[j] = 0
         for k in range(columns.shape[0]):
             column, center = columns[k], centers[c, k]
             for j in range(n):
@@ -44,22 +45,28 @@ def _add_members(columns, first, n, labels, sums):
 
 
 @njit(**KERNEL)
-def lloyd(columns, centers, max_iter, threshold, found):
+def lloyd(columns, centers, max_iter, threshold, sums, distance, nearest, labels, found):
     """Move centres (n, K) until they move no more; columns (K, S); found = inertia, iterations.
+
+    sums (n, K + 1) float64, the others of `AT_A_TIME` numbers: working memory.
 
     Sums of a few hundred samples are made in single precision, sums of those in double.
     """
     n_samples = columns.shape[1]
-    sums = np.empty((centers.shape[0], columns.shape[0] + 1))
-    distance, nearest = np.empty(AT_A_TIME, np.float32), np.empty(AT_A_TIME, np.float32)
-    labels = np.empty(AT_A_TIME, np.int32)
     n_iter, moved = 0, np.inf
-    while n_iter < max_iter and moved > threshold:
-        sums[:] = 0
+    while True:
+        for c in range(sums.shape[0]):
+            for k in range(sums.shape[1]):
+                sums[c, k] = 0
+        inertia = 0.0
         for first in range(0, n_samples, AT_A_TIME):
             n = U(min(AT_A_TIME, n_samples - first))
             _nearest(columns, U(first), n, centers, distance, nearest, labels)
             _add_members(columns, U(first), n, labels, sums)
+            for j in range(n):
+                inertia += nearest[j]
+        if n_iter >= max_iter or moved <= threshold:
+            break
         moved = 0.0
         for c in range(centers.shape[0]):
             count = sums[c, columns.shape[0]]
@@ -68,10 +75,4 @@ def lloyd(columns, centers, max_iter, threshold, found):
                 centers[c, k] = np.float32(sums[c, k] / count) if count > 0 else before
                 moved += (np.float64(centers[c, k]) - before) ** 2
         n_iter += 1
-    inertia = 0.0
-    for first in range(0, n_samples, AT_A_TIME):
-        n = U(min(AT_A_TIME, n_samples - first))
-        _nearest(columns, U(first), n, centers, distance, nearest, labels)
-        for j in range(n):
-            inertia += nearest[j]
     found[0], found[1] = inertia, n_iter

@@ -335,11 +335,14 @@ def lloyd(samples: np.ndarray, starts: np.ndarray, max_iter: int, threshold: Any
     """
     columns, centers = np.ascontiguousarray(samples.T), starts.copy()
     found, bound = np.empty((len(starts), 2)), float(threshold[0])
-    _share_out(
-        _kernels("kmeans").lloyd,
-        range(len(starts)),
-        lambda k: (columns, centers[k], max_iter, bound, found[k]),
-    )
+    kernels = _kernels("kmeans")
+
+    def call(k: int) -> tuple[Any, ...]:
+        sums = np.empty((starts.shape[1], starts.shape[2] + 1))
+        lines = [np.empty(kernels.AT_A_TIME, dtype) for dtype in (np.float32, np.float32, np.int32)]
+        return columns, centers[k], max_iter, bound, sums, *lines, found[k]
+
+    _share_out(kernels.lloyd, range(len(starts)), call)
     best = int(found[:, 0].argmin())
     return centers[best], float(found[best, 0]), int(found[best, 1])
 
@@ -789,6 +792,8 @@ class _Box:
         sums, squares = _scratch.array("integrals", (2, int(row_at.max()) + 1, shape[1] + 1), np.float64)
         integrals = sums, squares, row_at
         planes = _scratch.array("tile", (stride**2 + 1, -(-shape[0] // stride) + 1, pitch), dtype)
+        for array in (*spare, planes):
+            array.fill(0)
         kernels.lay_out(self.pixels, corner, span, stride, row_at, spare, planes, sums, squares)
         contrast = kernels.whole_statistics(
             integrals, self.size, step, phases, FLAT_VARIANCE, spare, line, whole
@@ -843,8 +848,8 @@ class _Box:
         return -(-(self.extent(1, n_cols) // self.grid.stride + 1) // 16) * 16
 
     def width(self, n_cols: int) -> int:
-        """Columns of blocks in a row of box sums, in whole vectors."""
-        return -(-(n_cols + self.size[1] // self.grid.stride) // 16) * 16
+        """Columns of blocks in a row of box sums, in whole pairs of vectors."""
+        return -(-(n_cols + self.size[1] // self.grid.stride) // 32) * 32
 
     def _scratch(self, n_rows: int, n_cols: int, dtype: Any) -> tuple[Any, ...]:
         """Working memory of the box sums, and their place in the end."""

@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
+
+from gpuseg.engines.cpu import n_threads
 
 Stages = dict[str, float]
 Result = TypeVar("Result")
 Item = TypeVar("Item")
 PAUSE = 0.05
 """Seconds between two runs: threads of the one that just ended stop spinning before the next begins."""
+
+AWAKE = 0.05
+"""Seconds that every core is then kept busy: of a virtual machine, one that idled may be missing for 10 ms."""
+
+
+def wake_cores() -> None:
+    """Keep every core busy for a moment, so that none has to be fetched back while something is timed."""
+    until = time.perf_counter() + AWAKE
+    block = bytes(1 << 20)
+
+    def spin(_: int) -> None:
+        while time.perf_counter() < until:
+            hashlib.sha1(block, usedforsecurity=False)  # without the interpreter's lock
+
+    with ThreadPoolExecutor(n_threads()) as pool:
+        list(pool.map(spin, range(n_threads())))
 
 
 @dataclass(frozen=True)
@@ -74,6 +94,7 @@ def interleave(contenders: list[Contender], rounds: int, warm_ups: int = 1) -> d
         for contender in contenders if turn % 2 == 0 else contenders[::-1]:
             gc.collect()
             time.sleep(PAUSE)
+            wake_cores()
             stages = contender.run()
             if turn >= 0:
                 results[contender.name].append(stages)

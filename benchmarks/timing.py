@@ -20,7 +20,7 @@ PAUSE = 0.05
 """Seconds between two runs: threads of the one that just ended stop spinning before the next begins."""
 
 AWAKE = 0.05
-"""Seconds that every core is then kept busy: of a virtual machine, one that idled may be missing for 10 ms."""
+"""Seconds that every core is then kept busy: a virtual one that idled may be missing for 10 ms."""
 
 
 def wake_cores() -> None:

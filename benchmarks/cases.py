@@ -248,13 +248,13 @@ CASES = (
     ),
     Case(
         "predict-81",
-        "4 frames labelled by a model of all 81 translations, learnt from another frame (all defaults)",
+        "16 frames labelled by a model of all 81 translations, learnt from another frame (all defaults)",
         "predict",
         gpu_goals=(Goal("per frame", "at most", 0.5e-3), Goal(SAME, "at least", 0.999)),
     ),
     Case(
         "predict-50",
-        "4 frames labelled by the best 50 of 441 translations learnt from another: a labeller, and predict",
+        "16 frames labelled by the best 50 of 441 translations learnt from another: a labeller, and predict",
         "predict",
         max_num_points=441,
         n_operations=50,

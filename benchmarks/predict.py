@@ -13,7 +13,7 @@ from .contenders import descriptor_of, on_device, wait
 from .images import bicrystal
 from .timing import Absent, Contender, Stages, seconds
 
-N_FRAMES = 4
+N_FRAMES = 16
 
 
 class Predict:

@@ -138,7 +138,7 @@ def _curve(measured: dict[str, dict[str, Any]]) -> Any:
             right.set_ylabel("adjusted Rand index (dashed)")
     axes.set_xlabel(study["x"])
     axes.set_ylabel("ms")
-    axes.legend(fontsize=6)
+    axes.legend(fontsize=6, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.3)  # above the curves
     return figure
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,7 +19,7 @@ from .timing import Absent, Contender, Stages, seconds
 SIZE = tuple(2 * r + 1 for r in RADIUS)
 
 
-class Maps:
+class Maps(ABC):
     """Translation scores by other means than gpuseg's.
 
     Parameters
@@ -51,9 +52,9 @@ class Maps:
         spent, self.result = seconds(self.scores)
         return {"descriptors": spent}
 
+    @abstractmethod
     def scores(self) -> np.ndarray:
         """The scores (N, h, w)."""
-        raise NotImplementedError
 
     def rightness(self) -> dict[str, float]:
         """Of the last result."""

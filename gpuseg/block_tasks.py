@@ -33,7 +33,6 @@ __all__ = [
     "label_block",
     "learn_block",
     "look_at",
-    "tally_block",
     "values_of_block",
 ]
 
@@ -361,26 +360,6 @@ def values_of_block(
         values, _, _ = _score(image, mask, window, whole, descriptor, where)
         inner = values[(slice(None), *window.inner)]
         return move(namespace(values).asarray(inner, copy=True), home_of(image))
-
-
-def tally_block(labels: Any, certainty: Any, n_patterns: int) -> np.ndarray:
-    """Labelled pixels of each pattern, and the sum of their certainties.
-
-    Parameters
-    ----------
-    labels, certainty : (H, W) arrays
-    n_patterns : int
-
-    Returns
-    -------
-    (2, n) float64 array
-    """
-    labels, sure = to_numpy(labels), to_numpy(certainty)
-    known = labels >= 0
-    weights = (None, sure[known].astype(np.float64))
-    return np.stack([np.bincount(labels[known], each, minlength=n_patterns) for each in weights]).astype(
-        float
-    )
 
 
 def _valid(image: Any, mask: Any) -> Any:

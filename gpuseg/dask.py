@@ -52,7 +52,6 @@ from gpuseg.block_tasks import (
     label_block,
     learn_block,
     look_at,
-    tally_block,
     values_of_block,
 )
 from gpuseg.blocks import Block, Layout, plan_blocks
@@ -67,7 +66,7 @@ from gpuseg.misfit import misfit
 from gpuseg.segmentation import Segmentation, SegmentationModel
 from gpuseg.separability import separability
 from gpuseg.sizes import resolve, wants_sizes
-from gpuseg.stages import Stopwatch, check_usable, find_patterns
+from gpuseg.stages import Stopwatch, check_usable, find_patterns, tally
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -363,33 +362,9 @@ class DaskSegmentation(Segmentation):
         """(2, n): labelled pixels of each pattern, and the sum of their certainties."""
         import dask
 
-        task = dask.delayed(tally_block, pure=False)
+        task = dask.delayed(tally, pure=False)
         pairs = zip(self.labels.to_delayed().ravel(), self.certainty.to_delayed().ravel(), strict=True)
         return _reduced(sum, [task(labels, sure, self.n_patterns) for labels, sure in pairs])
-
-    @functools.cached_property
-    def area_fractions(self) -> np.ndarray:
-        """(n,) float64: share of each pattern in the labelled pixels; computes the labels."""
-        counts = self._tally[0]
-        return counts / max(counts.sum(), 1)
-
-    def to_table(self) -> list[dict[str, Any]]:
-        """One record per pattern; see `Segmentation.to_table`. Computes the labels.
-
-        Returns
-        -------
-        list of dict
-        """
-        counts, sums = self._tally
-        return [
-            {
-                "pattern": k,
-                "pixels": int(counts[k]),
-                "area_fraction": float(self.area_fractions[k]),
-                "mean_certainty": float(sums[k] / counts[k]) if counts[k] else float("nan"),
-            }
-            for k in range(self.n_patterns)
-        ]
 
     def select(self, n_operations: int) -> SegmentationModel:
         """A fast model of the operations that tell the patterns apart best among the `sampled` grid points.

@@ -144,15 +144,6 @@ class PatternPlan:
             return np.ones(self.grid.shape, bool)
         return np.ascontiguousarray(self.grid.at_points(self.valid))
 
-    @property
-    def complete(self) -> tuple[int, int, int, int]:
-        """First row, end, first column, end of the grid points that miss nothing where no pixel is masked."""
-        ends: list[int] = []
-        for axis, positions in enumerate((self.grid.rows, self.grid.cols)):
-            margin = self.patch_radius[axis] + int(np.abs(self.shifts[:, axis]).max())
-            ends += np.searchsorted(positions, [margin, self.grid.image_shape[axis] - margin]).tolist()
-        return tuple(ends)  # type: ignore[return-value]
-
     @functools.cached_property
     def scores_something(self) -> bool:
         """Whether there is a grid point at which some translation can be scored."""

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpuseg.arrays import Device, home_of, is_dask, move, namespace, resolve_device, to_numpy
+from gpuseg.arrays import Device, home_of, is_dask, move, namespace, resolve_device
 from gpuseg.checks import check_image, check_int_or_auto, check_mask, check_memory
-from gpuseg.clustering import check_random_state, sizes
+from gpuseg.clustering import check_random_state
 from gpuseg.decomposition import check_n_components
 from gpuseg.descriptors import Descriptors, as_descriptor
 from gpuseg.descriptors.base import valid_pixels
@@ -27,7 +27,15 @@ from gpuseg.large import MemoryPlan, describe_image, memory_is_told, plan_memory
 from gpuseg.selection import select_operations
 from gpuseg.separability import separability_of_parts
 from gpuseg.sizes import resolve, wants_sizes
-from gpuseg.stages import Stopwatch, label_components, learn, mean_misfit, project_points, shown_labels
+from gpuseg.stages import (
+    Stopwatch,
+    label_components,
+    learn,
+    mean_misfit,
+    project_points,
+    shown_labels,
+    tally,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -138,9 +146,13 @@ class Segmentation:
     @functools.cached_property
     def area_fractions(self) -> np.ndarray:
         """(n,) float64: share of each pattern in the labelled pixels."""
-        labels = to_numpy(self.labels)
-        counts = sizes(labels[labels >= 0], self.n_patterns)
+        counts = self._tally[0]
         return counts / max(counts.sum(), 1)
+
+    @functools.cached_property
+    def _tally(self) -> np.ndarray:
+        """(2, n) float64: labelled pixels of each pattern, and the sum of their certainties."""
+        return tally(self.labels, self.certainty, self.n_patterns)
 
     def plot(self, **options: Any) -> Figure:
         """Image, overlay, certainty and what told the patterns apart, in one figure.
@@ -202,14 +214,13 @@ class Segmentation:
             With ``pattern``, ``pixels``, ``area_fraction`` and ``mean_certainty`` (nan for an empty one);
             ``pandas.DataFrame(segmentation.to_table())`` makes a frame of it.
         """
-        labels, sure = to_numpy(self.labels), to_numpy(self.certainty)
-        counts = sizes(labels[labels >= 0], self.n_patterns)
+        counts, certainties = self._tally
         return [
             {
                 "pattern": k,
                 "pixels": int(counts[k]),
                 "area_fraction": float(self.area_fractions[k]),
-                "mean_certainty": float(sure[labels == k].mean()) if counts[k] else float("nan"),
+                "mean_certainty": float(certainties[k] / counts[k]) if counts[k] else float("nan"),
             }
             for k in range(self.n_patterns)
         ]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gpuseg.arrays import Device, cupy_module, namespace
+from gpuseg.arrays import Device, cupy_module, namespace, to_numpy
 from gpuseg.checks import AUTO
 from gpuseg.clustering import KMeans, certainty, count_members, squared_distances
 from gpuseg.decomposition import PCA, project
@@ -31,6 +31,7 @@ __all__ = [
     "mean_misfit",
     "project_points",
     "shown_labels",
+    "tally",
 ]
 
 log = logging.getLogger("gpuseg")
@@ -367,3 +368,24 @@ def mean_misfit(described: Any, components: Any, mean: Any, centers: Any) -> flo
     if not known:
         return float("nan")
     return sum(value * count for value, count in known) / sum(count for _, count in known)
+
+
+def tally(labels: Any, certainty: Any, n_patterns: int) -> np.ndarray:
+    """Labelled pixels of each pattern, and the sum of their certainties.
+
+    Parameters
+    ----------
+    labels, certainty : (H, W) arrays
+        Labels below 0 belong to no pattern.
+    n_patterns : int
+
+    Returns
+    -------
+    (2, n) float64 array
+    """
+    labels, sure = to_numpy(labels), to_numpy(certainty)
+    known = labels >= 0
+    weights = (None, sure[known].astype(np.float64))
+    return np.stack([np.bincount(labels[known], each, minlength=n_patterns) for each in weights]).astype(
+        float
+    )

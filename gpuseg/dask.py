@@ -317,6 +317,17 @@ class DaskSegmentation(Segmentation):
     call of ``dask.compute``, and they share the work. What is a property of all grid points
     (``separability``, ``misfit``, `select`) is that of the `sampled` ones. ``area_fractions``, `to_table`,
     `compute`, `plot` and `save` compute all labels; the last three need them in memory.
+
+    Parameters
+    ----------
+    image, labels, certainty, descriptors, components, point_labels, point_certainty
+        As in `gpuseg.Segmentation`, but dask arrays, and `DaskDescriptors`.
+    model, parameters, timings, device, evidence
+        As in `gpuseg.Segmentation`.
+    chunked : Chunked
+        The image in blocks.
+    drawn : (S,) array, optional
+        What `sampled` is made of, where it is known already.
     """
 
     chunked: Chunked | None = field(default=None, repr=False)

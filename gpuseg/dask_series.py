@@ -197,6 +197,10 @@ class DaskSeriesSegmentation:
         Mean certainty of each frame; NaN for a dead one.
     area_fractions : (T, n) float64 dask array
         Share of each pattern in each frame; NaN for a dead one.
+    walk : DaskSeriesIterator
+        What labels the frames.
+    begin : float
+        When the work began, as `time.perf_counter` tells.
     """
 
     model: SegmentationModel

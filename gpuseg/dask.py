@@ -326,8 +326,8 @@ class DaskSegmentation(Segmentation):
         As in `gpuseg.Segmentation`.
     chunked : Chunked
         The image in blocks.
-    drawn : (S,) array, optional
-        What `sampled` is made of, where it is known already.
+    drawn : (S, N) array, optional
+        Descriptors of the grid points drawn, where they are known already.
     """
 
     chunked: Chunked | None = field(default=None, repr=False)

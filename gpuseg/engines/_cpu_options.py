@@ -2,5 +2,5 @@
 
 # without nnan and ninf: isnan must keep working
 FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}
-KERNEL = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": FASTMATH}
+KERNEL = {"cache": True, "nogil": True, "_nrt": False, "error_model": "numpy", "fastmath": FASTMATH}
 INNER = {**KERNEL, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # called by kernels only

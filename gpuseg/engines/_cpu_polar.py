@@ -268,6 +268,12 @@ def _insert_row(best, source, row, n_max, size, spare):
         _insert(best, spare, n_max, size)
 
 
+@njit(**INNER)
+def _copy(line, out):
+    for m in range(U(out.size)):
+        out[m] = line[m]
+
+
 @njit(**KERNEL)
 def pool_rows(source, centers, radius, best, spare, out):
     """out[:, g] = the largest of source (M, L, C) over the rows about centers[g], for each column, falling.
@@ -284,7 +290,8 @@ def pool_rows(source, centers, radius, best, spare, out):
         if 0 <= p - radius < length:
             _insert_row(best, source, p - radius, n_max, size, spare)
         if g < len(centers) and p == centers[g] + 2 * radius:
-            out[:, g] = best
+            for k in range(n_max):
+                _copy(best[k], out[k, g])
             g += 1
     g = len(centers) - 1
     for p in range(length + 2 * radius - 1, -1, -1):
@@ -295,6 +302,6 @@ def pool_rows(source, centers, radius, best, spare, out):
         if g >= 0 and p == centers[g]:
             if p % block != 0:  # else the pass down has seen the whole window
                 for k in range(n_max):
-                    spare[:] = best[k]
+                    _copy(best[k], spare)
                     _insert(out[:, g], spare, n_max, size)
             g -= 1

@@ -12,7 +12,19 @@ import numpy as np
 from numba import njit
 
 from gpuseg.engines._cpu_options import INNER, KERNEL
-from gpuseg.engines._cpu_vectors import BYTES, GROUP, add_all, multiply_add, store_all, zeros
+from gpuseg.engines._cpu_vectors import (
+    GROUP,
+    add_all,
+    correlate,
+    fours,
+    lanes_of,
+    load_all,
+    move,
+    multiply_add,
+    store_all,
+    sum_of,
+    zeros,
+)
 
 U = np.uintp
 TWO_GROUPS = 2 * GROUP
@@ -21,9 +33,9 @@ ONE = np.float32(1.0)
 
 
 @njit(**INNER)
-def _set(line, value):
-    """All of a line; compiles in a tenth of the time of `line[:] = value`."""
-    for k in range(U(line.size)):
+def _set(line, begin, n, value):
+    """line[begin:begin + n] = value, but compiled in a tenth of the time."""
+    for k in range(U(begin), U(begin) + U(n)):
         line[k] = value
 
 
@@ -35,27 +47,33 @@ def _set(line, value):
 # the next falls into columns that nobody reads.
 #
 # One row of blocks after the other, `GROUP` translations beside each other: their products are summed in
-# registers, and all that is kept of a row stays in the first two caches.
+# registers, then across the patches that lie side by side, then down, and a row of patches becomes scores
+# while it is in the first cache. Nothing is ever subtracted from a sum, so rounding travels no further than
+# a patch.
+#
+# The pixels of a patch are blocks of stride x stride, and the rest at its lower and right edge. So the
+# products of a block are summed over four parts: its first rows and columns (as many as the rest has), other
+# columns of the first rows, first columns of the other rows, the others.
 #
 # Arrays are flat here and positions unsigned: a slice would cost an atomic reference count, and a signed
 # index a test for negative ones.
 
 
 @njit(**INNER)
-def _place_factors(offsets, shifts, begin, geometry, pixels, plane, pitch):
+def _place_factors(offsets, row, shifts, begin, geometry, pixels, plane, pitch):
     """Where in a tile the factors of a product are: the pixel in column 0, its partners in the others.
 
     A group that has fewer translations repeats its last.
     """
     stride, _, _, reach_row, reach_col = geometry
-    for k in range(offsets.shape[0]):
+    for k in range(pixels.shape[0]):
         for g in range(offsets.shape[1]):
             y, x = reach_row + pixels[k, 0], reach_col + pixels[k, 1]
             if g > 0:
                 which = min(begin + g, shifts.shape[0]) - 1
                 y += shifts[which, 0]
                 x += shifts[which, 1]
-            offsets[k, g] = (y % stride * stride + x % stride) * plane + y // stride * pitch + x // stride
+            offsets[row + k, g] = (y % stride * stride + x % stride) * plane + y // stride * pitch + x // stride
 
 
 @njit(**INNER)
@@ -67,110 +85,100 @@ def _add_products(sums, p, q, offsets, begin, end, at):
 
 
 @njit(**INNER)
-def _sum_rows(none, p, q, offsets, ends, at, m, n, here, lines, ring):
-    """Products of some columns of a row of blocks, and the sums over the rows of the patches that end in it.
+def _sum_products(p, q, offsets, ends, row, width, lines, parts):
+    """Products of a row of blocks: of its first columns and of all, in its first rows and in its others.
 
-    The rows of blocks are counted off in cycles of a patch. Of the last cycle, ring[0] and ring[1] hold the
-    sum from each row to its end, and of this one, what each row has so far; ring[2] and ring[3] all of this
-    one so far: two of these make a patch. Nothing is ever subtracted, so rounding cannot travel further than
-    a patch.
+    ends = where in the offsets the parts of a block begin and end; parts = where their four lines begin.
     """
-    first, total = lines
-    of_first, of_others, first_so_far, others_so_far = ring
-    if ends[0] > 0 or ends[2] > ends[1]:  # else no patch ends within a block, and `first` stays 0
-        sums = _add_products(none, p, q, offsets, np.int64(0), ends[0], at)
-        whole = add_all(add_all(sums, of_first, here, n), first_so_far, m, n)
-        store_all(whole, first, m, n)
-        sums = _add_products(sums, p, q, offsets, ends[1], ends[2], at)
-        store_all(sums, of_first, here, n)
-        store_all(add_all(sums, first_so_far, m, n), first_so_far, m, n)
-
-    sums = _add_products(none, p, q, offsets, ends[0], ends[1], at)
-    whole = add_all(add_all(sums, of_others, here, n), others_so_far, m, n)
-    store_all(add_all(whole, first, m, n), total, m, n)
-    sums = _add_products(sums, p, q, offsets, ends[2], ends[3], at)
-    store_all(sums, of_others, here, n)
-    store_all(add_all(sums, others_so_far, m, n), others_so_far, m, n)
+    none, apart = zeros(p, TWO_GROUPS), U(width)
+    for m in range(U(0), apart, U(2) * lanes_of(p)):
+        at = row + m
+        if ends[2] > ends[0]:
+            sums = _add_products(none, p, q, offsets, ends[0], ends[1], at)
+            store_all(sums, lines, U(parts[0]) + m, apart)
+            sums = _add_products(sums, p, q, offsets, ends[1], ends[2], at)
+            store_all(sums, lines, U(parts[1]) + m, apart)
+        sums = _add_products(none, p, q, offsets, ends[2], ends[3], at)
+        store_all(sums, lines, U(parts[2]) + m, apart)
+        sums = _add_products(sums, p, q, offsets, ends[3], ends[4], at)
+        store_all(sums, lines, U(parts[3]) + m, apart)
 
 
 @njit(**INNER)
-def _sum_to_the_end(ring, length, n):
+def _sum_fours(lines, steps, n):
+    """lines[target + m] = sum of four of lines[source + m], `step` apart; steps (k, 3) = source, target, step."""
+    lanes = lanes_of(lines)
+    for k in range(steps.shape[0]):
+        source, target, step = U(steps[k, 0]), U(steps[k, 1]), U(steps[k, 2])
+        for m in range(U(0), n, U(GROUP) * lanes):
+            if step == U(1):
+                sums = fours(lines, source + m, 1)
+            elif step == U(4):
+                sums = fours(lines, source + m, 4)
+            else:
+                sums = load_all(lines, source + m)
+                for j in range(U(1), U(4)):
+                    sums = add_all(sums, lines, source + m + j * step, lanes)
+            store_all(sums, lines, target + m, lanes)
+
+
+@njit(**INNER)
+def _add_lines(sums, lines, terms, begin, end, m):
+    for k in range(begin, end):
+        sums = add_all(sums, lines, U(terms[k]) + m, lanes_of(lines))
+    return sums
+
+
+@njit(**INNER)
+def _sum_down(lines, terms, ring, here, so_far, begin, total, n):
+    """total = sums over the patches that end in a row of blocks, whose lines are summed across already.
+
+    The rows of blocks are counted off in cycles of a patch. The ring holds, of the last cycle, the sum from
+    each row to its end; so_far, of this one, the sum up to this row: the two and the first rows of this row
+    make a patch. terms = where the lines begin whose sum is the sum across, and how many are of first rows.
+    """
+    places, n_first = terms
+    none, lanes, z = zeros(lines, GROUP), lanes_of(lines), np.int64(0)
+    for m in range(U(0), n, U(GROUP) * lanes):
+        before = load_all(so_far, begin + m)
+        sums = _add_lines(none, lines, places, z, n_first, m)
+        store_all(sum_of(add_all(sums, ring, here + m, lanes), before), total, m, lanes)
+        sums = _add_lines(sums, lines, places, n_first, places.size, m)
+        store_all(sums, ring, here + m, lanes)
+        store_all(sum_of(sums, before), so_far, begin + m, lanes)
+
+
+@njit(**INNER)
+def _sum_to_the_end(ring, begin, length, n):
     """Each of the lines of a ring becomes the sum of itself and all that follow."""
-    for row in range(length - 2, -1, -1):
-        a = U(row) * n
-        for m in range(n):
-            ring[a + m] += ring[a + n + m]
+    lanes = lanes_of(ring)
+    for m in range(begin, begin + n, U(GROUP) * lanes):
+        sums = load_all(ring, U(length - 1) * n + m)
+        for row in range(length - 2, -1, -1):
+            sums = add_all(sums, ring, U(row) * n + m, lanes)
+            store_all(sums, ring, U(row) * n + m, lanes)
 
 
 @njit(**INNER)
-def _add_box(line, spare, length, out, to, n):
-    """out[to + m] += line[m] + line[m + 1] + ..., `length` of them; spoils both lines.
+def _box_row(p, q, group, i, n_down, offsets, cells, width, pitch, work):
+    """Sums over the patches that end in row i of blocks, at g * width + j of `total`; see `_Box.sums`.
 
-    Sums of 4, 16, 64 ... of them are made one from the other, and as many of each taken as the length has.
+    group = which of those whose sums are made in turns; cells: as in `box_tile`.
     """
-    begin, step = U(0), U(1)
-    this, other = line, spare
-    while True:
-        two, three = step + step, step + step + step
-        if length % 4 == 1:
-            for m in range(n):
-                out[to + m] += this[begin + m]
-        elif length % 4 == 2:
-            for m in range(n):
-                out[to + m] += this[begin + m] + this[begin + step + m]
-        elif length % 4 == 3:
-            for m in range(n):
-                out[to + m] += (this[begin + m] + this[begin + step + m]) + this[begin + two + m]
-        begin += U(length % 4) * step
-        length //= 4
-        if length == 0:
-            return
-        for m in range(n):
-            other[m] = (this[m] + this[m + step]) + (this[m + two] + this[m + three])
-        this, other = other, this
-        step = two + two
-
-
-@njit(**INNER)
-def _box_sums(p, q, shifts, begin, geometry, cells, n_rows, width, pitch, offsets, work, out):
-    """Sums over the patch at tile point (i, j) of p(r) q(r + shift), at (i * GROUP + g) * width + j of out.
-
-    The pixels of a patch are blocks of stride x stride, and the rest at its lower and right edge. Products
-    are summed over four parts of each block: its first rows and columns (as many as the rest has), other
-    columns of the first rows, first columns of the other rows, the others; then parts over the patch.
-
-    cells = (row, column) of each pixel of a block, part by part, and where the parts end; rows of the planes
-    of p and q are `pitch` long.
-    """
-    stride, n_down, n_across = geometry[0], geometry[1] // geometry[0], geometry[2] // geometry[0]
-    lines, ring, spare = work
-    first, total = lines
-    _place_factors(offsets, shifts, begin, geometry, cells[0], p.size // (stride * stride + 1), pitch)
-    n, lanes, cycle = U(GROUP * width), BYTES // p.itemsize, max(n_down, 1)
-    _set(first, 0)
-    for i in range(n_rows + n_down):
-        row, phase = U(i * pitch), i % cycle
-        here = U(phase) * n
-        if phase == 0:
-            _set(ring[2], 0)
-            _set(ring[3], 0)
+    lines, parts, steps, terms, ring, so_far, total = work
+    n, phase, cycle, row = U(GROUP * width), i % max(n_down, 1), max(n_down, 1), group * cells[0].shape[0]
+    begin = U(group) * n
+    if phase == 0:
+        _set(so_far, begin, n, 0)
         if n_down == 0:  # a patch is smaller than a block: all of it is in its first rows
-            _set(ring[0], 0)
-            _set(ring[1], 0)
-        for m in range(0, width, 2 * lanes):
-            at = U(m)
-            _sum_rows(
-                zeros(p, TWO_GROUPS), p, q, offsets, cells[1], row + at, at, U(width), here + at, lines, ring
-            )
-        if i >= n_down:
-            to = U(i - n_down) * n
-            for m in range(n):
-                out[to + m] = first[U(m + n_across)]
-            _add_box(total, spare, n_across, out, to, n)
-        if phase == n_down - 1:
-            _sum_to_the_end(ring[1], n_down, n)
-            if cells[1][0] > 0 or cells[1][2] > cells[1][1]:
-                _sum_to_the_end(ring[0], n_down, n)
+            _set(ring, begin, n, 0)
+    first, second, third, last = cells[1]
+    ends = row, row + first, row + second, row + third, row + last
+    _sum_products(p, q, offsets, ends, U(i * pitch), width, lines, parts)
+    _sum_fours(lines, steps, n)
+    _sum_down(lines, terms, ring, U(group * cycle + phase) * n, so_far, begin, total, n)
+    if phase == n_down - 1:
+        _sum_to_the_end(ring, U(group * cycle) * n, n_down, n)
 
 
 # --- what a tile knows about itself: integrals, the patches' means and norms ------------------------------
@@ -258,108 +266,126 @@ def _rectangle(integral, above, below, left, right):
 
 
 @njit(**INNER)
-def _mean_and_scale(total, total_of_squares, n, flat):
-    """Mean and 1 / (standard deviation * sqrt(n)) from sums over n pixels; 0 for the latter if flat.
+def _level_and_scale(total, total_of_squares, n, flat):
+    """Mean / standard deviation, and 1 / (standard deviation * sqrt(n)), from sums over n pixels; 0 if flat.
 
-    The difference is taken in double; a root of it is rounded to single precision anyway.
+    With them a score is sum(ab) * scale_a * scale_b - level_a * level_b. The variance is taken in double; its
+    root in single precision, which is the same factor of both.
     """
     mean = total / n
     variance = total_of_squares / n - mean * mean
-    return mean, ONE / np.sqrt(np.float32(n * variance)) if variance > flat else ZERO
+    scale = ONE / np.sqrt(np.float32(n * variance)) if variance > flat else ZERO
+    return mean * (math.sqrt(n) * scale), scale
 
 
 @njit(**INNER)
 def _rectangle_statistics(integrals, top, bottom, left, right, flat):
-    """Mean and 1 / (standard deviation * sqrt(n)) of the pixels in a rectangle, which must hold some."""
+    """Level and scale of the pixels in a rectangle, which must hold some."""
     sums, squares, row_at = integrals
     above, below = row_at[top], row_at[bottom]
     n = np.float64((bottom - top) * (right - left))
-    return _mean_and_scale(
+    return _level_and_scale(
         _rectangle(sums, above, below, left, right), _rectangle(squares, above, below, left, right), n, flat
     )
 
 
 @njit(**INNER)
-def _line_statistics(integrals, top, bottom, length, step, phases, flat, line, mean, scale, to):
+def _line_statistics(integrals, top, bottom, length, step, phases, flat, line, statistics, to):
     """Statistics of the rectangles `length` wide, every `step` columns, in the rows [top, bottom).
 
-    Number k stands at to + (k % phases) * n + k // phases, so that patches a stride apart lie side by side.
-    line: working memory, two arrays (columns,) of float64 and two of float32.
+    Number k stands at to + (k % phases) * n + k // phases, so that patches a stride apart lie side by side:
+    its scale in the first half of `statistics`, its level in the second. line: working memory, two arrays
+    (columns,) of float64 and two of float32.
     """
+    total, total_of_squares, levels, scales = line
     sums, squares, row_at = integrals
+    columns = sums.shape[1]
     above, below = row_at[top], row_at[bottom]
-    total, total_of_squares, means, scales = line
-    for j in range(sums.shape[1]):
+    for j in range(U(columns)):
         total[j] = sums[below, j] - sums[above, j]
         total_of_squares[j] = squares[below, j] - squares[above, j]
     pixels = np.float64((bottom - top) * length)
-    for j in range(U(sums.shape[1] - length)):
+    for j in range(U(columns - length)):
         end = j + U(length)
-        means[j], scales[j] = _mean_and_scale(
+        levels[j], scales[j] = _level_and_scale(
             total[end] - total[j], total_of_squares[end] - total_of_squares[j], pixels, flat
         )
-    n = ((sums.shape[1] - 1 - length) // step) // phases + 1
+    n, half = ((columns - 1 - length) // step) // phases + 1, U(statistics.size // 2)
     for phase in range(phases):
         at, begin = U(phase * step), U(to + phase * n)
-        for k in range(U((sums.shape[1] - 1 - length - phase * step) // (step * phases) + 1)):
-            mean[begin + k] = means[at]
-            scale[begin + k] = scales[at]
+        for k in range(U((columns - 1 - length - phase * step) // (step * phases) + 1)):
+            statistics[begin + k] = scales[at]
+            statistics[half + begin + k] = levels[at]
             at += U(step * phases)
 
 
 @njit(**KERNEL)
-def whole_statistics(integrals, size, step, phases, flat, line, length, whole):
-    """Statistics of all whole patches of a tile, every `step` pixels; whole (2, n_lines * length).
+def whole_statistics(integrals, size, step, phases, flat, line, length, statistics):
+    """Statistics of all whole patches of a tile, every `step` pixels, lines of `length` from 0 on.
 
-    Returns the largest |mean| * scale.
+    Returns the largest |level|.
     """
     largest = 0.0
-    for k in range(whole.shape[1] // length):
+    for k in range((integrals[2].size - 1 - size[0]) // step[0] + 1):
+        top = k * step[0]
         _line_statistics(
-            integrals, k * step[0], k * step[0] + size[0], size[1], step[1], phases, flat, line,
-            whole[0], whole[1], k * length,
-        )  # fmt: skip
-        means, scales = line[2], line[3]  # where those of the line still are
-        for j in range(U(integrals[0].shape[1] - size[1])):
-            largest = max(largest, abs(means[j]) * scales[j])
+            integrals, top, top + size[0], size[1], step[1], phases, flat, line, statistics, k * length
+        )
+        for j in range(U(integrals[0].shape[1] - size[1])):  # where those of the line still are
+            largest = max(largest, abs(line[2][j]))
     return largest
 
 
 @njit(**INNER)
-def _cut_statistics(integrals, spans, d, size, step, phases, flat, line, length, cut):
-    """Statistics of the patches in rows cut by the border, for the row shift d: valid for every column shift.
-
-    spans (n_rows, 2) = first and last row common to both patches; cut, four arrays (n_rows * length,): mean
-    and scale of the patch, mean and scale of the shifted one.
-    """
-    for i in range(spans.shape[0]):
-        top, bottom = spans[i, 0], spans[i, 1]
-        if 0 < bottom - top < size[0]:
-            _line_statistics(
-                integrals, top, bottom, size[1], step[1], phases, flat, line, cut[0], cut[1], i * length
-            )
-            _line_statistics(
-                integrals,
-                top + d,
-                bottom + d,
-                size[1],
-                step[1],
-                phases,
-                flat,
-                line,
-                cut[2],
-                cut[3],
-                i * length,
-            )
+def _cut_line(i, n_rows, n_cut):
+    """The line of the statistics of the patches of row i, where the border cuts them above or below."""
+    return i if 2 * i < n_cut or n_rows <= n_cut else i - n_rows + n_cut
 
 
 @njit(**INNER)
-def _side_statistics(integrals, left, right, e, size, step, flat, tables):
-    """Statistics of patches cut by the left or right border, every step[0] rows; tables (4, n_lines)."""
-    for k in range(tables.shape[1]):
-        top, bottom = k * step[0], k * step[0] + size[0]
-        tables[0, k], tables[1, k] = _rectangle_statistics(integrals, top, bottom, left, right, flat)
-        tables[2, k], tables[3, k] = _rectangle_statistics(integrals, top, bottom, left + e, right + e, flat)
+def _cut_statistics(integrals, spans, slot, d, size, step, phases, flat, line, length, n_cut, statistics, to):
+    """Statistics of the patches in rows cut by the border, for the row shift d: valid for every column shift.
+
+    spans (slots, n_rows, 2) = first and last row common to both patches; to = where the lines of the patches
+    begin, followed by those of their copies.
+    """
+    n_rows = spans.shape[1]
+    for i in range(n_rows):
+        top, bottom = spans[slot, i, 0], spans[slot, i, 1]
+        if 0 < bottom - top < size[0]:
+            here = to + _cut_line(i, n_rows, n_cut) * length
+            for which in range(2):
+                _line_statistics(
+                    integrals, top + which * d, bottom + which * d, size[1], step[1], phases, flat, line,
+                    statistics, here + which * n_cut * length,
+                )  # fmt: skip
+
+
+@njit(**INNER)
+def _side_statistics(
+    integrals, columns, n, shifts, patch, lines, step, span, flat, statistics, whole, to
+):
+    """Statistics of n patches a row where the border cuts some on their sides.
+
+    columns = first column of the first patch, distance of patches; shifts = (column shift, how far these
+    are shifted: not at all, or as much); lines = first and distance of those wanted; whole = (place of the
+    statistics of the first patch were it whole, distance of lines); to = the same of the results. NaN where
+    more than half is missing.
+    """
+    (first, stride), (e, by) = columns, shifts
+    half = U(statistics.size // 2)
+    for k in range(lines[0], (integrals[2].size - 1 - patch[0]) // step + 1, lines[1]):
+        for j in range(n):
+            left, right = _common_span(first + j * stride, patch[1], e, span[2], span[3])
+            here, known = U(to[0] + k * to[1] + j), U(whole[0] + k * whole[1] + j)
+            if right - left == patch[1]:
+                statistics[here], statistics[half + here] = statistics[known], statistics[half + known]
+            elif 2 * (right - left) < patch[1]:
+                statistics[here] = statistics[half + here] = np.nan
+            else:
+                statistics[half + here], statistics[here] = _rectangle_statistics(
+                    integrals, k * step, k * step + patch[0], left + by, right + by, flat
+                )
 
 
 @njit(**INNER)
@@ -369,10 +395,10 @@ def _common_span(start, size, shift, begin, end):
 
 
 @njit(**INNER)
-def _row_spans(spans, reach, stride, size, d, top, bottom):
+def _row_spans(spans, slot, reach, stride, size, d, top, bottom):
     """Rows common to the patch and its copy shifted by d, for every row of grid points of a tile."""
-    for i in range(spans.shape[0]):
-        spans[i, 0], spans[i, 1] = _common_span(reach + i * stride, size, d, top, bottom)
+    for i in range(spans.shape[1]):
+        spans[slot, i, 0], spans[slot, i, 1] = _common_span(reach + i * stride, size, d, top, bottom)
 
 
 # --- finishing: from sums to Pearson's coefficient -------------------------------------------------------
@@ -392,69 +418,81 @@ def _pearson(n, sum_a, sum_b, sum_aa, sum_bb, sum_ab, flat, same):
 
 
 @njit(**INNER)
-def _score(sum_ab, n, mean_a, scale_a, mean_b, scale_b, same):
-    """Pearson's coefficient from means and norms: (sum ab - n mean_a mean_b) / (norm_a norm_b)."""
-    if same:
-        return ONE if scale_a > ZERO else ZERO
-    return min(ONE, max(-ONE, (sum_ab - n * mean_a * mean_b) * (scale_a * scale_b)))
+def _score_segments(sums, at, segments, g, which, lines, apart, statistics, row, to):
+    """row[j] = scores of sums[at + j] in the segments which[0] to which[1] of a row, see `_cut_a_row`.
 
-
-@njit(**INNER)
-def _score_line(sums, to, n, mean_a, scale_a, a, mean_b, scale_b, b, same, width):
-    """Sums of products become scores, side by side."""
-    if same:
-        for j in range(width):
-            sums[to + j] = ONE if scale_a[a + j] > ZERO else ZERO
-    else:
-        for j in range(width):
-            covariance = sums[to + j] - n * mean_a[a + j] * mean_b[b + j]
-            sums[to + j] = min(ONE, max(-ONE, covariance * (scale_a[a + j] * scale_b[b + j])))
-
-
-@njit(**INNER)
-def _side_column(
-    scores, to, pitch, n, spans, left, right, d, e, size, here, there, lines, tables, integrals, flat
-):
-    """Sums of products become scores in a column of grid points whose patches the border cuts on one side.
-
-    here, there = line of the tables for the first patch and for its copy, `lines` apart from row to row; n
-    pixels in each patch. Where the border cuts the rows too, a corner of the image, the integrals tell.
+    lines = of the statistics of the patches and of their copies; apart = distance of lines, of whole rows and
+    of sides. A vector may reach beyond its segment; the next one writes what is right there.
     """
-    same = d == 0 and e == 0
-    for i in range(spans.shape[0]):
-        top, bottom = spans[i, 0], spans[i, 1]
-        if bottom - top == size[0]:
-            scores[to] = _score(
-                scores[to], n, tables[0, here], tables[1, here], tables[2, there], tables[3, there], same
-            )  # fmt: skip
-        elif 2 * (bottom - top) * (right - left) < size[0] * size[1]:
-            scores[to] = np.nan
-        else:
-            m_a, f_a = _rectangle_statistics(integrals, top, bottom, left, right, flat)
-            m_b, f_b = _rectangle_statistics(integrals, top + d, bottom + d, left + e, right + e, flat)
-            n_corner = np.float64((bottom - top) * (right - left))
-            scores[to] = _score(np.float64(scores[to]), n_corner, m_a, f_a, m_b, f_b, same)
-        to += U(pitch)
-        here += lines
-        there += lines
+    half, lanes = U(statistics.size // 2), lanes_of(sums)
+    for s in range(which[0], which[1]):
+        begin, end, distance = segments[g, s, 0], segments[g, s, 1], apart[1] if s == 1 or s == 2 else apart[0]
+        a, b = U(segments[g, s, 2] + lines[0] * distance), U(segments[g, s, 3] + lines[1] * distance)
+        for j in range(U(begin), U(max(begin, end)), lanes):
+            correlate(sums, at + j, statistics, half, a, b, row, U(to) + j)
+            a += lanes
+            b += lanes
 
 
 @njit(**INNER)
-def _store_row(scores, at, i, place, moves, out, out_shape):
-    """Write row i of the scores of a tile, which begins `at`, into the maps that it belongs to.
+def _score_itself(segments, g, which, line, apart, statistics, row, to):
+    """The same of a patch and itself, of which no products are summed: 1, or 0 where it is flat."""
+    for s in range(which[0], which[1]):
+        begin, distance = segments[g, s, 0], apart[1] if s == 1 or s == 2 else apart[0]
+        for j in range(begin, segments[g, s, 1]):
+            scale = statistics[U(segments[g, s, 2] + line * distance + j - begin)]
+            row[to + j] = np.nan if math.isnan(scale) else ONE if scale > ZERO else ZERO
+
+
+@njit(**INNER)
+def _score_corner(sums, at, begin, end, rows, shift, columns, patch, integrals, span, flat, row, to):
+    """The same of grid points at a corner of the image: statistics from the integrals, point by point.
+
+    rows = common to a patch and its copy; columns = first column of the first patch, distance of patches.
+    """
+    top, bottom = rows
+    d, e = shift
+    for j in range(begin, end):
+        left, right = _common_span(columns[0] + j * columns[1], patch[1], e, span[2], span[3])
+        if 2 * (bottom - top) * max(right - left, 0) < patch[0] * patch[1]:
+            row[to + j] = np.nan
+            continue
+        level_a, scale_a = _rectangle_statistics(integrals, top, bottom, left, right, flat)
+        level_b, scale_b = _rectangle_statistics(integrals, top + d, bottom + d, left + e, right + e, flat)
+        if d == 0 and e == 0:
+            row[to + j] = ONE if scale_a > ZERO else ZERO
+        else:
+            score = np.float64(sums[at + U(j)]) * scale_a * scale_b - level_a * level_b
+            row[to + j] = min(1.0, max(-1.0, score))
+
+
+@njit(**INNER)
+def _store_row(row, begin, i, place, moves, out, out_shape):
+    """Write row i of the scores of a tile into the maps that it belongs to.
 
     moves = (grid rows, grid columns, map) twice: where the scores of a translation lie, and those of its
     opposite, whose map may be -1; what lies beyond the grid is left out.
     """
     height, width = out_shape
     for d, e, which in moves:
-        row, left = place[0] + i + d, max(0, -place[1] - e)
+        to_row, left = place[0] + i + d, max(0, -place[1] - e)
         n = min(place[3], width - place[1] - e) - left
-        if which < 0 or not 0 <= row < height or n <= 0:
+        if which < 0 or not 0 <= to_row < height or n <= 0:
             continue
-        to, begin = U((which * height + row) * width + place[1] + e + left), at + U(left)
-        for j in range(U(n)):
-            out[to + j] = scores[begin + j]
+        _copy(row, U(begin + left), out, U((which * height + to_row) * width + place[1] + e + left), U(n))
+
+
+@njit(**INNER)
+def _copy(line, begin, out, to, n):
+    """out[to:to + n] = line[begin:begin + n]; the last vector is the last of the line, whatever its place."""
+    lanes = lanes_of(line)
+    if n < lanes:
+        for j in range(n):
+            out[to + j] = line[begin + j]
+        return
+    for j in range(U(0), n - lanes, lanes):
+        move(line, begin + j, out, to + j)
+    move(line, begin + n - lanes, out, to + n - lanes)
 
 
 @njit(**INNER)
@@ -463,81 +501,84 @@ def _moves(shift, stride, index, mirror):
 
 
 @njit(**INNER)
-def _score_rows(
-    scores, layout, spans, rows, shift_row, size, step_row, inside, columns, whole, cut, same,
-    place, moves, out, out_shape,
-):  # fmt: skip
-    """Sums become scores in the columns [inside) of a tile, where the border cuts no patch on its sides.
-
-    Those of the other columns are there already: each row is written while it is at hand.
-
-    layout = distance of the rows of scores, and where they begin; rows = first row of patches and their
-    distance; columns = (length of a line of statistics, place of the first patch and of its copy in it);
-    whole and cut: mean and scale of a patch, mean and scale of its copy.
-    """
-    reach_row, stride = rows
-    line, at_a, at_b = columns
-    pitch, begin_of_row = layout
-    begin, count = inside[0], U(inside[1] - inside[0])
-    for i in range(spans.shape[0]):
-        n_common = spans[i, 1] - spans[i, 0]
-        y, to = reach_row + i * stride, U(begin_of_row + i * pitch + begin)
-        n = np.float32(n_common * size[1])
-        if 2 * n_common < size[0]:
-            for j in range(count):
-                scores[to + j] = np.nan
-        elif n_common == size[0]:
-            a, b = U(y // step_row * line + at_a), U((y + shift_row) // step_row * line + at_b)
-            _score_line(scores, to, n, whole[0], whole[1], a, whole[2], whole[3], b, same, count)
-        else:
-            a, b = U(i * line + at_a), U(i * line + at_b)
-            _score_line(scores, to, n, cut[0], cut[1], a, cut[2], cut[3], b, same, count)
-        _store_row(scores, to - U(begin), i, place, moves, out, out_shape)
+def _note(segments, g, s, begin, end, a, b):
+    segments[g, s, 0], segments[g, s, 1], segments[g, s, 2], segments[g, s, 3] = begin, end, a, b
 
 
 @njit(**INNER)
-def _score_sums(k, tile, integrals, geometry, step, plan, flat, tables, layout, scores, out, out_shape):
-    """Sums of products of translation k become scores, all over a tile, and are written; see `box_tile`."""
-    span, place, known = tile
-    shifts, index, mirror, column_shift = plan
-    whole, cut, spare, side, side_known, row_spans = tables
-    stride, n_patch_rows, n_patch_cols, reach_row, reach_col = geometry
-    size = (n_patch_rows, n_patch_cols)
-    n_rows, n_cols = place[2], place[3]
-    pitch, begin_of_row = layout
-    line, phases = cut[0].size // n_rows, stride // step[1]
-    d, e = shifts[k, 0], shifts[k, 1]
-    same = d == 0 and e == 0
-    if not known:
-        _row_spans(row_spans, reach_row, stride, n_patch_rows, d, span[0], span[1])
-        _cut_statistics(integrals, row_spans, d, size, step, phases, flat, spare, line, cut)
-    # columns of patches that lie inside the image, as do their copies
+def _cut_a_row(segments, g, e, at, tile, geometry, step, tables):
+    """The segments of a row that the translation g of a group is scored in: begin, end, and where in the
+    statistics the first line has the first patch and its copy.
+
+    Segment 0 are the patches that the border cuts on no side, nor their copies; 1 those at the right side, 2
+    those at the left, or all where a tile is not wider than a side; 3 is 0 in rows that the border cuts above
+    or below. at = where the statistics of these rows, and of the sides, begin.
+    """
+    span, place = tile
+    length, n_cut, n_side, apart, table = tables
+    stride, _, n_patch_cols, _, reach_col = geometry
+    phases, n_cols = stride // step[1], place[3]
     begin = min(n_cols, max(0, -(-(max(span[2], span[2] - e) - reach_col) // stride)))
     end = max(begin, min(n_cols, (min(span[3], span[3] - e) - n_patch_cols - reach_col) // stride + 1))
     a, b = reach_col // step[1], (reach_col + e) // step[1]
-    at_a = (a % phases) * (line // phases) + a // phases + begin
-    at_b = (b % phases) * (line // phases) + b // phases + begin
-    for j in range(n_cols):
-        if begin <= j < end:
-            continue
-        left, right = _common_span(reach_col + j * stride, n_patch_cols, e, span[2], span[3])
-        if 2 * (right - left) < n_patch_cols:
-            for i in range(n_rows):
-                scores[U(begin_of_row + i * pitch + j)] = np.nan
-            continue
-        statistics = side[column_shift[k], j]
-        if not side_known[column_shift[k], j]:
-            _side_statistics(integrals, left, right, e, size, step, flat, statistics)
-            side_known[column_shift[k], j] = True
-        _side_column(
-            scores, U(begin_of_row + j), pitch, np.float32(n_patch_rows * (right - left)), row_spans,
-            left, right, d, e, size, reach_row // step[0], (reach_row + d) // step[0], stride // step[0],
-            statistics, integrals, flat,
+    a, b = (a % phases) * (length // phases) + a // phases, (b % phases) * (length // phases) + b // phases
+    _note(segments, g, 3, begin, end, at[0] + a + begin, at[0] + n_cut * length + b + begin)
+    first, last = n_side if begin > 0 else 0, n_cols - n_side if end < n_cols else n_cols
+    for side in range(2):
+        _note(segments, g, 2 - side, 0, 0, at[1] + 2 * side * table, at[1] + (2 * side + 1) * table)
+    if n_cols <= n_side and (begin > 0 or end < n_cols):
+        first, last, segments[g, 2, 1] = 0, 0, n_cols
+    else:
+        if begin > 0:
+            segments[g, 2, 1] = n_side
+        if end < n_cols:
+            segments[g, 1, 0], segments[g, 1, 1] = n_cols - n_side, n_cols
+    _note(segments, g, 0, first, last, a + first, b + first)
+    return a, b
+
+
+@njit(**INNER)
+def _score_row(sums, g, at, i, shift, slot, segments, tile, geometry, step, integrals, flat, spans, tables, statistics, row, begin_of_row):
+    """Sums of products of a row of patches become scores: row[j] of grid point j.
+
+    spans = rows common to each patch and its copy; see `_cut_a_row`.
+    """
+    span, place = tile
+    stride, n_patch_rows, n_patch_cols, reach_row, reach_col = geometry
+    length, n_cut, _, apart, _ = tables
+    d, e = shift
+    top, bottom = spans[slot, i, 0], spans[slot, i, 1]
+    here, there, cut = (reach_row + i * stride) // step[0], (reach_row + i * stride + d) // step[0], False
+    if 2 * (bottom - top) < n_patch_rows:
+        for j in range(begin_of_row, begin_of_row + place[3]):
+            row[j] = np.nan
+        return
+    if bottom - top < n_patch_rows:
+        here, cut = _cut_line(i, place[2], n_cut), True
+        there = here
+    which, lines = ((3, 4) if cut else (0, 3)), (here, there)
+    if d == 0 and e == 0:
+        _score_itself(segments, g, which, here, (length, apart), statistics, row, begin_of_row)
+    else:
+        _score_segments(sums, at, segments, g, which, lines, (length, apart), statistics, row, begin_of_row)
+    for side in range(2 if cut else 0):
+        begin, end = (segments[g, 3, 1], place[3]) if side else (np.int64(0), segments[g, 3, 0])
+        _score_corner(
+            sums, at, begin, end, (top, bottom), shift, (reach_col, stride), (n_patch_rows, n_patch_cols),
+            integrals, span, flat, row, begin_of_row,
         )  # fmt: skip
-    _score_rows(
-        scores, layout, row_spans, (reach_row, stride), d, size, step[0], (begin, end), (line, at_a, at_b),
-        whole, cut, same, place, _moves((d, e), stride, index[k], mirror[k]), out, out_shape,
-    )  # fmt: skip
+
+
+@njit(**INNER)
+def _how_many(shifts, k, most):
+    """How many translations from k on are summed together: whole groups, of no more than `GROUP` row shifts."""
+    n, different = 1, 1
+    while n < most and k + n < shifts.shape[0]:
+        different += shifts[k + n, 0] != shifts[k + n - 1, 0]
+        if different > GROUP:
+            break
+        n += 1
+    return n if k + n == shifts.shape[0] or n < GROUP else n - n % GROUP
 
 
 @njit(**KERNEL)
@@ -545,35 +586,72 @@ def box_tile(tile, integrals, span, place, geometry, cells, step, plan, flat, wo
     """Scores of every translation at the grid points of a tile of an image without invalid pixels.
 
     tile flat float32, stored by phase, 0 outside the image = span (top, bottom, left, right); integrals from
-    `integrate`; place = first grid row, first grid column, rows, columns; geometry = stride, patch rows,
-    patch columns, largest |shift| of rows and columns; cells as in `_box_sums`; step = spacing at which patch
-    statistics are needed; plan = shifts (n, 2) ordered by rows, index of each in out, index of the opposite
-    shift or -1, number of each column shift; work, made by `gpuseg.engines.cpu`: statistics of whole patches,
-    of those cut above or below, lines to work in, of those cut on a side and whether these are known, rows
-    common to a patch and its copy, width and pitch of the box sums, their working memory, scores; out flat
-    (N, h, w) float32.
+    `lay_out`; place = first grid row, first grid column, rows, columns; geometry = stride, patch rows,
+    patch columns, largest |shift| of rows and columns; cells = (row, column) of each pixel of a block, part
+    by part, and where the parts end; step = spacing at which patch statistics are needed; plan = shifts
+    (n, 2) ordered by rows, index of each in out, index of the opposite shift or -1, number of each column
+    shift; work, made by `gpuseg.engines.cpu`; out flat (N, h, w) float32.
+
+    Statistics are scales and levels, half of the array each. First come those of whole patches; from `at_cut`
+    on those of patches cut above or below, for `GROUP` row shifts, of the patches and of their copies; from
+    `at_sides` on those at the left and at the right side, likewise, with those of all column shifts in a line.
     """
-    shifts, index, _, _ = plan
-    whole, cut, spare, side, side_known, row_spans, (width, pitch), offsets, planes, scores = work
-    # taken apart once: each view costs an atomic reference count
-    of_whole, of_cut = (whole[0], whole[1], whole[0], whole[1]), (cut[0], cut[1], cut[2], cut[3])
-    tables = of_whole, of_cut, spare, side, side_known, row_spans
-    d_known = geometry[3] + 1
-    k, row = np.int64(0), GROUP * width  # a literal 0 would have everything compiled for it once more
+    shifts, index, mirror, column_shift = plan
+    statistics, tables, at_cut, at_sides, sides_known, line, spans, segments, slots, (rows, n_row) = work[0]
+    (width, pitch), offsets, sums = work[1]
+    total, line_phases = sums[6], geometry[0] // step[0]
+    length, n_cut, n_side, apart, _ = tables
+    n_down, size, d_known, slot = geometry[1] // geometry[0], geometry[1:3], geometry[3] + 1, np.int64(0)
+    k = np.int64(0)  # a literal 0 would have everything compiled for it once more
     while k < index.size:
-        n = 1
-        if shifts[k, 0] != 0 or shifts[k, 1] != 0:  # a patch and itself need no products
-            n = min(GROUP, index.size - k)
-            _box_sums(
-                tile, tile, shifts, k, geometry, cells, place[2], width, pitch, offsets, planes, scores
-            )  # fmt: skip
+        same = shifts[k, 0] == 0 and shifts[k, 1] == 0  # a patch and itself need no products
+        n = 1 if same else _how_many(shifts, k, slots.size)
         for g in range(n):
-            d = shifts[k + g, 0]
-            _score_sums(
-                k + g, (span, place, d == d_known), integrals, geometry, step, plan, flat, tables,
-                (row, g * width), scores, out, out_shape,
+            d, e, which = shifts[k + g, 0], shifts[k + g, 1], column_shift[k + g]
+            if d != d_known:
+                slot, d_known = (slot + 1) % GROUP, d
+                _row_spans(spans, slot, geometry[3], geometry[0], size[0], d, span[0], span[1])
+                _cut_statistics(
+                    integrals, spans, slot, d, size, step, geometry[0] // step[1], flat, line, length, n_cut,
+                    statistics, at_cut + 2 * slot * n_cut * length,
+                )  # fmt: skip
+            slots[g] = slot
+            at = at_cut + 2 * slot * n_cut * length, at_sides + which * n_side
+            whole = _cut_a_row(segments, g, e, at, (span, place), geometry, step, tables)
+            for s in range(1, 3):
+                for copy in range(2 if segments[g, s, 1] > 0 else 0):
+                    line_phase = (geometry[3] + copy * d) // step[0] % line_phases
+                    if not sides_known[which, s - 1, copy, line_phase]:
+                        sides_known[which, s - 1, copy, line_phase] = True
+                        begin = segments[g, s, 0]
+                        _side_statistics(
+                            integrals, (geometry[4] + begin * geometry[0], geometry[0]),
+                            segments[g, s, 1] - begin, (e, copy * e), size, (line_phase, line_phases), step[0],
+                            span, flat, statistics, (whole[copy] + begin, length),
+                            (segments[g, s, 2 + copy], apart),
+                        )  # fmt: skip
+        n_groups = -(-n // GROUP)
+        for group in range(n_groups):
+            _place_factors(
+                offsets, group * cells[0].shape[0], shifts, k + group * GROUP, geometry, cells[0],
+                tile.size // (geometry[0] ** 2 + 1), pitch,
             )  # fmt: skip
-            d_known = d
+        for i in range(-n_down, place[2]):
+            for group in range(n_groups):  # in turns, while the pixels of the row are in the first caches
+                first = group * GROUP
+                if not same:
+                    _box_row(tile, tile, group, i + n_down, n_down, offsets, cells, width, pitch, sums)
+                n_here = min(GROUP, n - first) if i >= 0 else 0
+                for g in range(n_here):
+                    t = first + g
+                    _score_row(
+                        total, t, U(g * width), i, (shifts[k + t, 0], shifts[k + t, 1]), slots[t], segments,
+                        (span, place), geometry, step, integrals, flat, spans, tables, statistics, rows, g * n_row,
+                    )  # fmt: skip
+                for g in range(n_here):  # a vector that was just stored cannot be loaded yet
+                    t = k + first + g
+                    moves = _moves((shifts[t, 0], shifts[t, 1]), geometry[0], index[t], mirror[t])
+                    _store_row(rows, g * n_row, i, place, moves, out, out_shape)
         k += n
 
 
@@ -584,30 +662,28 @@ def masked_box_tile(a, m, aa, place, geometry, cells, plan, flat, work, out, out
     a, m, aa flat float64: pixels, 0 where invalid; weights, 1 or 0; squared pixels.
     """
     shifts, index, mirror, _ = plan
-    sums, (width, pitch), offsets, planes, scores = work
-    half_patch = 0.5 * geometry[1] * geometry[2]
-    row = GROUP * width
-    for begin in range(0, index.size, GROUP):
-        for which in range(6):
-            p = a if which in (1, 5) else aa if which == 3 else m
-            q = a if which in (2, 5) else aa if which == 4 else m
-            _box_sums(
-                p, q, shifts, begin, geometry, cells, place[2], width, pitch, offsets, planes, sums[which]
-            )  # fmt: skip
-        for k in range(begin, min(begin + GROUP, index.size)):
-            d, e = shifts[k, 0], shifts[k, 1]
-            moves = _moves((d, e), geometry[0], index[k], mirror[k])
-            for i in range(place[2]):
-                first = (k - begin) * width + i * row
-                for at in range(first, first + place[3]):
-                    if sums[0, at] < half_patch:
-                        scores[at] = np.nan
+    row, (width, pitch), offsets, sums = work
+    n_down, half_patch = geometry[1] // geometry[0], 0.5 * geometry[1] * geometry[2]
+    n, s_a, s_b, s_aa, s_bb, s_ab = sums[0][6], sums[1][6], sums[2][6], sums[3][6], sums[4][6], sums[5][6]
+    for k in range(0, index.size, GROUP):
+        _place_factors(offsets, 0, shifts, k, geometry, cells[0], a.size // (geometry[0] ** 2 + 1), pitch)
+        for i in range(-n_down, place[2]):
+            for which in range(6):
+                p = a if which in (1, 5) else aa if which == 3 else m
+                q = a if which in (2, 5) else aa if which == 4 else m
+                _box_row(p, q, 0, i + n_down, n_down, offsets, cells, width, pitch, sums[which])
+            for g in range(min(GROUP, index.size - k) if i >= 0 else 0):
+                d, e = shifts[k + g, 0], shifts[k + g, 1]
+                for j in range(place[3]):
+                    at = g * width + j
+                    if n[at] < half_patch:
+                        row[j] = np.nan
                     else:
-                        scores[at] = _pearson(
-                            sums[0, at], sums[1, at], sums[2, at], sums[3, at], sums[4, at], sums[5, at],
-                            flat, d == 0 and e == 0,
-                        )  # fmt: skip
-                _store_row(scores, U(first), i, place, moves, out, out_shape)
+                        row[j] = _pearson(
+                            n[at], s_a[at], s_b[at], s_aa[at], s_bb[at], s_ab[at], flat, d == 0 and e == 0
+                        )
+                moves = _moves((d, e), geometry[0], index[k + g], mirror[k + g])
+                _store_row(row, 0, i, place, moves, out, out_shape)
 
 
 # --- the definition, point by point ----------------------------------------------------------------------
@@ -663,12 +739,12 @@ def _nearest_rows(scores, complete, near, last):
     Not where all are known to be there, complete = (first row, end, first column, end).
     """
     n_rows, n_cols = scores.shape
-    _set(last, -1)
+    _set(last, 0, last.size, -1)
     for i in range(n_rows):
         begin, end = _columns_to_look_at(i, complete, n_cols)
         _look(scores, near, last, i, np.int64(0), begin)
         _look(scores, near, last, i, end, n_cols)
-    _set(last, -1)
+    _set(last, 0, last.size, -1)
     for i in range(n_rows - 1, -1, -1):
         begin, end = _columns_to_look_at(i, complete, n_cols)
         _look_back(scores, near, last, i, np.int64(0), begin)

@@ -11,11 +11,12 @@ Positions are those in a flat array, and need not be aligned.
 # mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core.cgutils import do_boundscheck, unpack_tuple
+from numba.core.cgutils import do_boundscheck, pack_array, unpack_tuple
 from numba.extending import intrinsic, models, register_model
 from numba.np.arrayobj import make_array
 
@@ -48,11 +49,12 @@ class _VectorModel(models.PrimitiveModel):
         super().__init__(dmm, fe_type, ir.VectorType(number, fe_type.lanes))
 
 
-def _pointer(context: Any, builder: Any, kind: Any, value: Any, at: Any) -> Any:
-    vector, array = context.get_value_type(Vector(kind.dtype)), make_array(kind)(context, builder, value)
+def _pointer(context: Any, builder: Any, kind: Any, value: Any, at: Any, lanes: int | None = None) -> Any:
+    lanes = lanes or Vector(kind.dtype).lanes
+    vector, array = ir.VectorType(context.get_value_type(kind.dtype), lanes), make_array(kind)(context, builder, value)
     if context.enable_boundscheck:  # NUMBA_BOUNDSCHECK, as for any other index
         (length,) = unpack_tuple(builder, array.shape)
-        do_boundscheck(context, builder, _plus(builder, at, vector.count - 1), length)
+        do_boundscheck(context, builder, _plus(builder, at, lanes - 1), length)
     return builder.bitcast(builder.gep(array.data, [at]), vector.as_pointer())
 
 
@@ -71,6 +73,12 @@ def _plus(builder: Any, at: Any, distance: int) -> Any:
     return builder.add(at, ir.Constant(at.type, distance))
 
 
+def _row(context: Any, builder: Any, kind: Any, array: Any, at: Any, count: int) -> list[Any]:
+    """So many vectors, one after the other."""
+    lanes = Vector(kind.dtype).lanes
+    return [_load(context, builder, kind, array, _plus(builder, at, k * lanes)) for k in range(count)]
+
+
 def _places(builder: Any, sums: types.UniTuple, at: Any, apart: Any) -> list[Any]:
     """Where each vector of a tuple lies."""
     width = sums.count // GROUP
@@ -79,6 +87,16 @@ def _places(builder: Any, sums: types.UniTuple, at: Any, apart: Any) -> list[Any
         places += [_plus(builder, at, part * sums.dtype.lanes) for part in range(width)]
         at = builder.add(at, apart)
     return places
+
+
+@intrinsic
+def lanes_of(typingctx, array):
+    """How many numbers of an array a vector holds: a constant, unlike what is computed from its itemsize."""
+
+    def generate(context, builder, signature, args):
+        return context.get_constant(types.uintp, Vector(array.dtype).lanes)
+
+    return types.uintp(array), generate
 
 
 @intrinsic(prefer_literal=True)
@@ -141,6 +159,56 @@ def add_all(typingctx, sums, array, at, apart):
 
 
 @intrinsic
+def load_all(typingctx, array, at):
+    """`GROUP` vectors, one after the other."""
+    loaded = types.UniTuple(Vector(array.dtype), GROUP)
+
+    def generate(context, builder, signature, args):
+        numbers, at = args
+        return pack_array(builder, _row(context, builder, array, numbers, at, GROUP))
+
+    return loaded(array, types.uintp), generate
+
+
+@intrinsic
+def sum_of(typingctx, a, b):
+    """a[g] + b[g], for every vector of two tuples."""
+
+    def generate(context, builder, signature, args):
+        pairs = zip(*(unpack_tuple(builder, each) for each in args), strict=True)
+        return pack_array(builder, [builder.fadd(p, q, flags=ROUNDED_ONCE) for p, q in pairs])
+
+    return a(a, b), generate
+
+
+@intrinsic(prefer_literal=True)
+def fours(typingctx, array, at, step):
+    """The sums of four numbers each, `step` apart, for `GROUP` vectors of neighbours; step is 1, 2 or 4.
+
+    Each number is loaded once: what the next vectors have is moved within registers, where a load that is
+    not aligned would take two.
+    """
+    sums = types.UniTuple(Vector(array.dtype), GROUP)
+    apart = step.literal_value
+
+    def generate(context, builder, signature, args):
+        numbers, at, _ = args
+
+        def with_next(vectors: list[Any], by: int) -> list[Any]:
+            mask = ir.Constant(ir.VectorType(ir.IntType(32), lanes), list(range(by, by + lanes)))
+            return [
+                builder.fadd(this, builder.shuffle_vector(this, following, mask), flags=ROUNDED_ONCE)
+                for this, following in itertools.pairwise(vectors)
+            ]
+
+        lanes = sums.dtype.lanes
+        vectors = _row(context, builder, array, numbers, at, GROUP + 2)
+        return pack_array(builder, with_next(with_next(vectors, apart), 2 * apart))
+
+    return sums(array, types.uintp, step), generate
+
+
+@intrinsic
 def store_all(typingctx, sums, array, at, apart):
     """array[at + g * apart] = sums[g], for every g and vector."""
 
@@ -151,3 +219,48 @@ def store_all(typingctx, sums, array, at, apart):
         return context.get_dummy_value()
 
     return types.void(sums, array, types.uintp, types.uintp), generate
+
+
+@intrinsic
+def move(typingctx, array, at, out, to):
+    """out[to] = array[at], for one vector."""
+
+    def generate(context, builder, signature, args):
+        numbers, at, result, to = args
+        _store(context, builder, out, result, to, _load(context, builder, array, numbers, at))
+        return context.get_dummy_value()
+
+    return types.void(array, at, out, to), generate
+
+
+@intrinsic
+def correlate(typingctx, sums, at, statistics, half, a, b, out, to):
+    """One vector of scores: sums[at] * scale_a * scale_b - level_a * level_b, in [-1, 1], goes to out[to].
+
+    scale_a is statistics[a], level_a is statistics[half + a]; those of b likewise. NaN stays NaN.
+    """
+    number, lanes = sums.dtype, Vector(sums.dtype).lanes
+
+    def generate(context, builder, signature, args):
+        def times(p: Any, q: Any) -> Any:
+            return builder.fmul(p, q, flags=ROUNDED_ONCE)
+
+        numbers, at, known, half, a, b, result, to = args
+        scale, level, other_scale, other_level = (
+            _load(context, builder, statistics, known, place)
+            for place in (a, builder.add(half, a), b, builder.add(half, b))
+        )
+        total = _load(context, builder, sums, numbers, at)
+        score = builder.fsub(
+            times(times(total, scale), other_scale), times(level, other_level), flags=ROUNDED_ONCE
+        )
+        for bound, beyond in ((1.0, ">"), (-1.0, "<")):
+            limit = ir.Constant(score.type, [bound] * lanes)
+            score = builder.select(builder.fcmp_ordered(beyond, score, limit), limit, score)
+        if out.dtype != number:
+            score = builder.fptrunc(score, ir.VectorType(context.get_value_type(out.dtype), lanes))
+        stored = builder.store(score, _pointer(context, builder, out, result, to, lanes))
+        stored.align = out.dtype.bitwidth // 8
+        return context.get_dummy_value()
+
+    return types.void(sums, at, statistics, half, a, b, out, to), generate

@@ -103,9 +103,18 @@ def _share_out(kernel: Any, items: Sequence[Any], arguments: Callable[[Any], tup
 
 def _first_call(kernel: Any, run: Callable[[], None]) -> None:
     """Load a kernel from disk, or compile it and say so: it takes seconds, once per machine."""
+    from numba.core import config
+    from numba.core.compiler_lock import global_compiler_lock
+
     misses = sum(kernel.stats.cache_misses.values())
     begin = time.perf_counter()
-    run()
+    with global_compiler_lock:  # nobody else compiles at this level
+        chosen = config.OPT
+        config.OPT = type(chosen)(min(chosen, ENOUGH_OPTIMISATION))
+        try:
+            run()
+        finally:
+            config.OPT = chosen
     if sum(kernel.stats.cache_misses.values()) > misses:
         seconds = time.perf_counter() - begin
         log.info(
@@ -113,6 +122,10 @@ def _first_call(kernel: Any, run: Callable[[], None]) -> None:
             kernel.__name__,
             seconds,
         )
+
+
+ENOUGH_OPTIMISATION = 2
+"""LLVM's level: kernels run as fast as from the third, which takes a tenth longer to compile."""
 
 
 def n_threads() -> int:
@@ -211,9 +224,16 @@ class _Scratch(threading.local):
         if n_bytes > LARGEST_SCRATCH:
             return np.empty(shape, dtype)
         if name not in self.kept or self.kept[name].nbytes < n_bytes:
-            self.kept[name] = np.empty(n_bytes, np.uint8)
+            room = np.empty(n_bytes + CACHE_LINE, np.uint8)
+            self.kept[name] = room[-room.ctypes.data % CACHE_LINE :]
         return self.kept[name][:n_bytes].view(dtype).reshape(shape)
 
+
+CACHE_LINE = 64
+"""Bytes; where working memory begins: a vector across two of them takes twice as long."""
+
+SPARE = 64
+"""Numbers behind the end of what is read and written in whole vectors."""
 
 LARGEST_SCRATCH = 16 << 20
 """Bytes of an array that a thread keeps; larger ones are made anew each time."""
@@ -727,6 +747,13 @@ CANCELS = 4.0
 double: of single ones the squared distance would cancel, and takes so many times their rounding with it."""
 
 
+RINGS = 384 << 10
+"""Bytes of the second cache for what is kept of the translations that are summed in turns."""
+
+MOST_GROUPS = 6
+"""Of translations that are summed in turns."""
+
+
 @dataclass(frozen=True)
 class _Box:
     """Everything a tile of the box sums is made of; its methods lay out the arguments of the kernels."""
@@ -782,12 +809,19 @@ class _Box:
         phases = stride // step[1]
         n_lines = (shape[0] - self.size[0]) // step[0] + 1
         line = (((shape[1] - self.size[1]) // step[1]) // phases + 1) * phases
-        whole = _scratch.array("whole", (2, n_lines * line), dtype)
+        n_cut = min(n_rows, 2 * self._beside(0, n_rows, span[:2]))
+        n_side = -(-self._beside(1, n_cols, span[2:]) // 16) * 16
+        n_groups = self.in_turns(n_cols, dtype)
+        n_row = -(-(n_cols + n_side + SPARE) // 16) * 16
+        kernels, n_shifts = _kernels(), int(self.plan[3].max()) + 1
+        at_cut = n_lines * line
+        at_sides = at_cut + 2 * kernels.GROUP * n_cut * line
+        half = at_sides + 4 * n_shifts * n_lines * n_side
+        statistics = _scratch.array("statistics", (2 * (half + SPARE),), dtype)
         spare = tuple(
             _scratch.array(f"spare {k}", (shape[1] + 1,), kind)
             for k, kind in enumerate((np.float64, np.float64, dtype, dtype))
         )
-        kernels = _kernels()
         row_at = self._rows_of_integrals(shape[0], n_lines, step[0], span)
         sums, squares = _scratch.array("integrals", (2, int(row_at.max()) + 1, shape[1] + 1), np.float64)
         integrals = sums, squares, row_at
@@ -796,21 +830,31 @@ class _Box:
             array.fill(0)
         kernels.lay_out(self.pixels, corner, span, stride, row_at, spare, planes, sums, squares)
         contrast = kernels.whole_statistics(
-            integrals, self.size, step, phases, FLAT_VARIANCE, spare, line, whole
+            integrals, self.size, step, phases, FLAT_VARIANCE, spare, line, statistics
         )
-        n_side = int(self.plan[3].max()) + 1
-        statistics = (
-            whole,
-            _scratch.array("cut", (4, n_rows * line), dtype),
+        found = (
+            statistics,
+            (line, n_cut, n_side, n_shifts * n_side, n_lines * n_shifts * n_side),
+            at_cut,
+            at_sides,
+            np.zeros((n_shifts, 2, 2, stride // step[0]), np.bool_),
             spare,
-            _scratch.array("side", (n_side, n_cols, 4, n_lines), dtype),
-            np.zeros((n_side, n_cols), np.bool_),
-            np.zeros((n_rows, 2), np.int64),
+            np.zeros((kernels.GROUP, n_rows, 2), np.int64),
+            np.zeros((n_groups * kernels.GROUP, 4, 4), np.int64),
+            np.zeros(n_groups * kernels.GROUP, np.int64),
+            (_scratch.array("rows", (kernels.GROUP * n_row,), np.float32), n_row),
         )
-        work = (*statistics, *self._scratch(n_rows, n_cols, dtype))
         known = planes.reshape(-1), integrals, span
+        work = found, (*self.layout(n_cols, n_groups), self.sums(n_cols, dtype, n_groups))
         what = tile, self.geometry, self.cells, step, self.plan, FLAT_VARIANCE, work
-        return (*known, *what, *self.out), contrast * math.sqrt(self.size[0] * self.size[1])
+        return (*known, *what, *self.out), contrast
+
+    def _beside(self, axis: int, n: int, span: tuple[int, int]) -> int:
+        """Grid points at each end of an axis of a tile whose patches, or their copies, the border may cut."""
+        begin = np.maximum(span[0], span[0] - self.shifts[:, axis]) - self.reach[axis]
+        end = np.minimum(span[1], span[1] - self.shifts[:, axis]) - self.reach[axis] - self.size[axis]
+        before = -(-begin // self.grid.stride).min(), (end // self.grid.stride).min() + 1
+        return int(min(n, max(0, before[0], n - before[1])))
 
     def _rows_of_integrals(
         self, n_rows: int, n_lines: int, step: int, span: tuple[int, int, int, int]
@@ -839,8 +883,8 @@ class _Box:
             _by_phase(plane, stride, name)
             for plane, name in ((a, "pixels"), (m, "weights"), (a * a, "squares"))
         )
-        sums = _scratch.array("sums", (6, n_rows * _kernels().GROUP * self.width(n_cols)), np.float64)
-        work = (sums, *self._scratch(n_rows, n_cols, np.float64))
+        sums = tuple(self.sums(n_cols, np.float64, name=f"of {k}") for k in range(6))
+        work = self.row(n_cols), *self.layout(n_cols), sums
         return *planes, tile, self.geometry, self.cells, self.plan, FLAT_VARIANCE, work, *self.out
 
     def pitch(self, n_cols: int) -> int:
@@ -851,25 +895,41 @@ class _Box:
         """Columns of blocks in a row of box sums, in whole pairs of vectors."""
         return -(-(n_cols + self.size[1] // self.grid.stride) // 32) * 32
 
-    def _scratch(self, n_rows: int, n_cols: int, dtype: Any) -> tuple[Any, ...]:
-        """Working memory of the box sums, and their place in the end."""
-        stride, width = self.grid.stride, self.width(n_cols)
-        group = _kernels().GROUP
-        n, n_down, n_across = group * width, *(s // stride for s in self.size)
-        beyond = 4 * n_across + 16
-        first, total, spare = (_scratch.array(f"line {k}", (n + beyond,), dtype) for k in range(3))
-        ring = tuple(
-            _scratch.array(f"ring {k}", (max(rows, 1) * n,), dtype)
-            for k, rows in enumerate((n_down, n_down, 1, 1))
+    def in_turns(self, n_cols: int, dtype: Any) -> int:
+        """How many groups of translations are summed in turns: what is kept of each has to stay in a cache."""
+        rows = max(self.size[0] // self.grid.stride, 1)
+        n_bytes = rows * _kernels().GROUP * self.width(n_cols) * np.dtype(dtype).itemsize
+        return min(max(1, RINGS // n_bytes), MOST_GROUPS)
+
+    def layout(self, n_cols: int, n_groups: int = 1) -> tuple[tuple[int, int], np.ndarray]:
+        """Width of a row of box sums and of a row of a tile, and room for the places of factors."""
+        places = np.zeros((n_groups * self.grid.stride**2, 1 + _kernels().GROUP), np.int64)
+        return (self.width(n_cols), self.pitch(n_cols)), places
+
+    def row(self, n_cols: int) -> np.ndarray:
+        """Room for the scores of a row of grid points."""
+        return _scratch.array("row", (n_cols + SPARE,), np.float32)
+
+    def sums(self, n_cols: int, dtype: Any, n_groups: int = 1, name: str = "") -> tuple[Any, ...]:
+        """Working memory of the box sums: lines and what is summed of them, ring, sums so far, total.
+
+        The lines are sums of products over the parts of a row of blocks, and sums of 4, 16, 64 ... of them
+        that lie side by side, each made from the one before. A sum across the patches takes as many of each
+        as the number of blocks across has: the widest first, which are the best aligned.
+        """
+        stride, n = self.grid.stride, _kernels().GROUP * self.width(n_cols)
+        n_down, n_across = (s // stride for s in self.size)
+        parts, steps, terms, free = _lines(self.size, stride, n + -(-(4 * n_across + SPARE) // 16) * 16)
+        lines, ring, so_far, total = (
+            _scratch.array(f"{what} {name}", (count,), dtype)
+            for what, count in (
+                ("lines", free),
+                ("ring", n_groups * max(n_down, 1) * n),
+                ("sums so far", n_groups * n),
+                ("total", n + SPARE),
+            )
         )
-        planes = (first, total), ring, spare
-        offsets = np.zeros((stride**2, 1 + group), np.int64)
-        return (
-            (width, self.pitch(n_cols)),
-            offsets,
-            planes,
-            _scratch.array("scores", (n_rows * n,), dtype),
-        )
+        return lines, parts, steps, terms, ring, so_far, total
 
     @functools.cached_property
     def cells(self) -> tuple[np.ndarray, tuple[int, ...]]:
@@ -887,6 +947,42 @@ class _Box:
         ]
         ends = np.cumsum([len(part) for part in parts]).tolist()
         return np.array(list(itertools.chain(*parts)), np.int64).reshape(-1, 2), tuple(ends)
+
+
+def _lines(
+    size: tuple[int, int], stride: int, apart: int
+) -> tuple[tuple[int, ...], np.ndarray, tuple[np.ndarray, int], int]:
+    """Lines that a sum across patches is made of, `apart` from each other; see `_Box.sums`.
+
+    Returns
+    -------
+    parts : where the lines of the four parts of a block begin
+    steps : (source, target, step) of each sum of four
+    terms : (where the lines begin whose sum is the sum across, how many of these are of first rows)
+    end : where the last line ends
+    """
+    n_across, rest = divmod(size[1], stride)
+    parts, steps, terms, ends, free = [], [], [], [], 0
+    for rows in (size[0] % stride, stride - size[0] % stride):
+        first, line = free, free + apart
+        parts += [first, line]
+        free += 2 * apart
+        found, length, step = [], n_across if rows else 0, 1
+        while length:
+            found.append((length % 4, step, line))
+            length //= 4
+            if length:
+                steps.append((line, free, step))
+                line, free, step = free, free + apart, 4 * step
+        begin = 0
+        for count, step, line in reversed(found):
+            terms += [line + begin + k * step for k in range(count)]
+            begin += count * step
+        if rows and rest:
+            terms.append(first + n_across)
+        ends.append(len(terms))
+    table = np.array(steps, np.int64).reshape(-1, 3)
+    return tuple(parts), table, (np.array(terms, np.int64), ends[0]), free
 
 
 def _by_phase(region: np.ndarray, stride: int, name: str) -> np.ndarray:

@@ -430,8 +430,8 @@ def fill_missing(
         near = _scratch.array("near", wanted.shape, np.int32)
         last = _scratch.array("last", (wanted.shape[1],), np.int32)
         places = _scratch.array("places", (n_points, 2), np.int32)
-        found = _scratch.array("found", (n_points, 2), np.float32)
-        return scores, some, wanted, complete, near, last, places, found
+        found = _scratch.array("found", (n_points, 2), np.int32)
+        return scores.reshape(-1), scores, some, wanted, complete, near, last, places, found
 
     _share_out(_kernels().fill_pairs, np.array_split(pairs, min(len(pairs), 4 * n_threads())), call)
     return scores
@@ -729,10 +729,9 @@ def _box(
     rows, cols = (r // grid.stride if f >= grid.stride else 0 for r, f in zip(reach, grid.first, strict=True))
     plan = _plan(shifts, grid.stride, rows < grid.shape[0])
     scores = np.empty((len(shifts), *grid.shape), np.float32) if out is None else out
-    mirrored = plan[2][plan[2] >= 0]
-    scores[mirrored] = np.nan  # these are written only where the opposite end is on the grid
-    if not mirrored.size:
+    if not (plan[2] >= 0).any():
         rows = cols = 0
+    _forget_beyond(scores, plan, grid.stride, (rows, cols))
     box = _Box(pixels, valid, grid, size, reach, shifts, plan, scores)
     tiles = _tiles(grid, (rows, cols))
     masked = [tile for tile in tiles if valid is not None and not valid[box.pixels_of(tile)].all()]
@@ -740,6 +739,17 @@ def _box(
     _share_out(_kernels().box_tile, clean, box.call)
     _share_out(_kernels().masked_box_tile, masked, box.masked_call)
     return scores
+
+
+def _forget_beyond(
+    scores: np.ndarray, plan: tuple[np.ndarray, ...], stride: int, beyond: tuple[int, int]
+) -> None:
+    """NaN in the maps of opposites where the other end of a pair is in no tile, `beyond` the grid or not."""
+    for (d, e), other in zip(plan[0] // stride, plan[2], strict=True):
+        if other >= 0:
+            scores[other, : max(0, d - beyond[0])] = np.nan
+            scores[other, :, : max(0, e - beyond[1])] = np.nan
+            scores[other, :, scores.shape[2] - max(0, -e - beyond[1]) :] = np.nan
 
 
 CANCELS = 4.0

@@ -33,9 +33,9 @@ ONE = np.float32(1.0)
 
 
 @njit(**INNER)
-def _set(line, begin, n, value):
-    """line[begin:begin + n] = value, but compiled in a tenth of the time."""
-    for k in range(U(begin), U(begin) + U(n)):
+def _set(line, value):
+    """All of a line; compiles in a tenth of the time of `line[:] = value`."""
+    for k in range(U(line.size)):
         line[k] = value
 
 
@@ -60,20 +60,20 @@ def _set(line, begin, n, value):
 
 
 @njit(**INNER)
-def _place_factors(offsets, row, shifts, begin, geometry, pixels, plane, pitch):
+def _place_factors(offsets, shifts, begin, geometry, pixels, plane, pitch):
     """Where in a tile the factors of a product are: the pixel in column 0, its partners in the others.
 
     A group that has fewer translations repeats its last.
     """
     stride, _, _, reach_row, reach_col = geometry
-    for k in range(pixels.shape[0]):
+    for k in range(offsets.shape[0]):
         for g in range(offsets.shape[1]):
             y, x = reach_row + pixels[k, 0], reach_col + pixels[k, 1]
             if g > 0:
                 which = min(begin + g, shifts.shape[0]) - 1
                 y += shifts[which, 0]
                 x += shifts[which, 1]
-            offsets[row + k, g] = (y % stride * stride + x % stride) * plane + y // stride * pitch + x // stride
+            offsets[k, g] = (y % stride * stride + x % stride) * plane + y // stride * pitch + x // stride
 
 
 @njit(**INNER)
@@ -88,19 +88,19 @@ def _add_products(sums, p, q, offsets, begin, end, at):
 def _sum_products(p, q, offsets, ends, row, width, lines, parts):
     """Products of a row of blocks: of its first columns and of all, in its first rows and in its others.
 
-    ends = where in the offsets the parts of a block begin and end; parts = where their four lines begin.
+    ends = where the parts of a block end; parts = where their four lines begin.
     """
     none, apart = zeros(p, TWO_GROUPS), U(width)
     for m in range(U(0), apart, U(2) * lanes_of(p)):
         at = row + m
-        if ends[2] > ends[0]:
-            sums = _add_products(none, p, q, offsets, ends[0], ends[1], at)
+        if ends[1] > 0:
+            sums = _add_products(none, p, q, offsets, np.int64(0), ends[0], at)
             store_all(sums, lines, U(parts[0]) + m, apart)
-            sums = _add_products(sums, p, q, offsets, ends[1], ends[2], at)
+            sums = _add_products(sums, p, q, offsets, ends[0], ends[1], at)
             store_all(sums, lines, U(parts[1]) + m, apart)
-        sums = _add_products(none, p, q, offsets, ends[2], ends[3], at)
+        sums = _add_products(none, p, q, offsets, ends[1], ends[2], at)
         store_all(sums, lines, U(parts[2]) + m, apart)
-        sums = _add_products(sums, p, q, offsets, ends[3], ends[4], at)
+        sums = _add_products(sums, p, q, offsets, ends[2], ends[3], at)
         store_all(sums, lines, U(parts[3]) + m, apart)
 
 
@@ -130,7 +130,7 @@ def _add_lines(sums, lines, terms, begin, end, m):
 
 
 @njit(**INNER)
-def _sum_down(lines, terms, ring, here, so_far, begin, total, n):
+def _sum_down(lines, terms, ring, here, so_far, total, n):
     """total = sums over the patches that end in a row of blocks, whose lines are summed across already.
 
     The rows of blocks are counted off in cycles of a patch. The ring holds, of the last cycle, the sum from
@@ -140,19 +140,19 @@ def _sum_down(lines, terms, ring, here, so_far, begin, total, n):
     places, n_first = terms
     none, lanes, z = zeros(lines, GROUP), lanes_of(lines), np.int64(0)
     for m in range(U(0), n, U(GROUP) * lanes):
-        before = load_all(so_far, begin + m)
+        before = load_all(so_far, m)
         sums = _add_lines(none, lines, places, z, n_first, m)
         store_all(sum_of(add_all(sums, ring, here + m, lanes), before), total, m, lanes)
         sums = _add_lines(sums, lines, places, n_first, places.size, m)
         store_all(sums, ring, here + m, lanes)
-        store_all(sum_of(sums, before), so_far, begin + m, lanes)
+        store_all(sum_of(sums, before), so_far, m, lanes)
 
 
 @njit(**INNER)
-def _sum_to_the_end(ring, begin, length, n):
+def _sum_to_the_end(ring, length, n):
     """Each of the lines of a ring becomes the sum of itself and all that follow."""
     lanes = lanes_of(ring)
-    for m in range(begin, begin + n, U(GROUP) * lanes):
+    for m in range(U(0), n, U(GROUP) * lanes):
         sums = load_all(ring, U(length - 1) * n + m)
         for row in range(length - 2, -1, -1):
             sums = add_all(sums, ring, U(row) * n + m, lanes)
@@ -160,25 +160,19 @@ def _sum_to_the_end(ring, begin, length, n):
 
 
 @njit(**INNER)
-def _box_row(p, q, group, i, n_down, offsets, cells, width, pitch, work):
-    """Sums over the patches that end in row i of blocks, at g * width + j of `total`; see `_Box.sums`.
-
-    group = which of those whose sums are made in turns; cells: as in `box_tile`.
-    """
+def _box_row(p, q, i, n_down, offsets, ends, width, pitch, work):
+    """Sums over the patches that end in row i of blocks, at g * width + j of `total`; see `_Box.sums`."""
     lines, parts, steps, terms, ring, so_far, total = work
-    n, phase, cycle, row = U(GROUP * width), i % max(n_down, 1), max(n_down, 1), group * cells[0].shape[0]
-    begin = U(group) * n
+    n, phase = U(GROUP * width), i % max(n_down, 1)
     if phase == 0:
-        _set(so_far, begin, n, 0)
+        _set(so_far, 0)
         if n_down == 0:  # a patch is smaller than a block: all of it is in its first rows
-            _set(ring, begin, n, 0)
-    first, second, third, last = cells[1]
-    ends = row, row + first, row + second, row + third, row + last
+            _set(ring, 0)
     _sum_products(p, q, offsets, ends, U(i * pitch), width, lines, parts)
     _sum_fours(lines, steps, n)
-    _sum_down(lines, terms, ring, U(group * cycle + phase) * n, so_far, begin, total, n)
+    _sum_down(lines, terms, ring, U(phase) * n, so_far, total, n)
     if phase == n_down - 1:
-        _sum_to_the_end(ring, U(group * cycle) * n, n_down, n)
+        _sum_to_the_end(ring, n_down, n)
 
 
 # --- what a tile knows about itself: integrals, the patches' means and norms ------------------------------
@@ -337,27 +331,34 @@ def whole_statistics(integrals, size, step, phases, flat, line, length, statisti
 
 
 @njit(**INNER)
+def _common_span(start, size, shift, begin, end):
+    """The part of [start, start + size) that lies in [begin, end) and still does after the shift."""
+    return max(max(start, begin), begin - shift), min(min(start + size, end), end - shift)
+
+
+@njit(**INNER)
 def _cut_line(i, n_rows, n_cut):
     """The line of the statistics of the patches of row i, where the border cuts them above or below."""
     return i if 2 * i < n_cut or n_rows <= n_cut else i - n_rows + n_cut
 
 
 @njit(**INNER)
-def _cut_statistics(integrals, spans, slot, d, size, step, phases, flat, line, length, n_cut, statistics, to):
+def _cut_statistics(integrals, spans, slot, d, geometry, span, step, flat, line, tables, statistics, to):
     """Statistics of the patches in rows cut by the border, for the row shift d: valid for every column shift.
 
-    spans (slots, n_rows, 2) = first and last row common to both patches; to = where the lines of the patches
-    begin, followed by those of their copies.
+    spans[slot] (n_rows, 2) becomes the first and the last row common to both patches; to = where the lines of
+    the patches begin, followed by those of their copies.
     """
-    n_rows = spans.shape[1]
+    n_rows, length, n_cut = spans.shape[1], tables[0], tables[1]
     for i in range(n_rows):
-        top, bottom = spans[slot, i, 0], spans[slot, i, 1]
-        if 0 < bottom - top < size[0]:
+        top, bottom = _common_span(geometry[3] + i * geometry[0], geometry[1], d, span[0], span[1])
+        spans[slot, i, 0], spans[slot, i, 1] = top, bottom
+        if 0 < bottom - top < geometry[1]:
             here = to + _cut_line(i, n_rows, n_cut) * length
             for which in range(2):
                 _line_statistics(
-                    integrals, top + which * d, bottom + which * d, size[1], step[1], phases, flat, line,
-                    statistics, here + which * n_cut * length,
+                    integrals, top + which * d, bottom + which * d, geometry[2], step[1],
+                    geometry[0] // step[1], flat, line, statistics, here + which * n_cut * length,
                 )  # fmt: skip
 
 
@@ -388,19 +389,6 @@ def _side_statistics(
                 )
 
 
-@njit(**INNER)
-def _common_span(start, size, shift, begin, end):
-    """The part of [start, start + size) that lies in [begin, end) and still does after the shift."""
-    return max(max(start, begin), begin - shift), min(min(start + size, end), end - shift)
-
-
-@njit(**INNER)
-def _row_spans(spans, slot, reach, stride, size, d, top, bottom):
-    """Rows common to the patch and its copy shifted by d, for every row of grid points of a tile."""
-    for i in range(spans.shape[1]):
-        spans[slot, i, 0], spans[slot, i, 1] = _common_span(reach + i * stride, size, d, top, bottom)
-
-
 # --- finishing: from sums to Pearson's coefficient -------------------------------------------------------
 
 
@@ -419,7 +407,7 @@ def _pearson(n, sum_a, sum_b, sum_aa, sum_bb, sum_ab, flat, same):
 
 @njit(**INNER)
 def _score_segments(sums, at, segments, g, which, lines, apart, statistics, row, to):
-    """row[j] = scores of sums[at + j] in the segments which[0] to which[1] of a row, see `_cut_a_row`.
+    """row[to + j] = scores of sums[at + j] in the segments which[0] to which[1] of a row, see `_cut_a_row`.
 
     lines = of the statistics of the patches and of their copies; apart = distance of lines, of whole rows and
     of sides. A vector may reach beyond its segment; the next one writes what is right there.
@@ -500,6 +488,9 @@ def _moves(shift, stride, index, mirror):
     return (0, 0, index), (shift[0] // stride, shift[1] // stride, mirror)
 
 
+# --- scores, row by row: a row of grid points is cut into segments that find their statistics in one place -
+
+
 @njit(**INNER)
 def _note(segments, g, s, begin, end, a, b):
     segments[g, s, 0], segments[g, s, 1], segments[g, s, 2], segments[g, s, 3] = begin, end, a, b
@@ -507,78 +498,83 @@ def _note(segments, g, s, begin, end, a, b):
 
 @njit(**INNER)
 def _cut_a_row(segments, g, e, at, tile, geometry, step, tables):
-    """The segments of a row that the translation g of a group is scored in: begin, end, and where in the
-    statistics the first line has the first patch and its copy.
+    """The segments of a row that translation g of a group is scored in: begin, end, and where the first line
+    of the statistics has their first patch and its copy.
 
     Segment 0 are the patches that the border cuts on no side, nor their copies; 1 those at the right side, 2
     those at the left, or all where a tile is not wider than a side; 3 is 0 in rows that the border cuts above
-    or below. at = where the statistics of these rows, and of the sides, begin.
+    or below. at = where the statistics of these rows, and of the sides, begin. Returns where those of whole
+    patches have the first of the tile and its copy.
     """
     span, place = tile
-    length, n_cut, n_side, apart, table = tables
+    length, n_cut, n_side, _, table = tables
     stride, _, n_patch_cols, _, reach_col = geometry
     phases, n_cols = stride // step[1], place[3]
     begin = min(n_cols, max(0, -(-(max(span[2], span[2] - e) - reach_col) // stride)))
     end = max(begin, min(n_cols, (min(span[3], span[3] - e) - n_patch_cols - reach_col) // stride + 1))
     a, b = reach_col // step[1], (reach_col + e) // step[1]
     a, b = (a % phases) * (length // phases) + a // phases, (b % phases) * (length // phases) + b // phases
-    _note(segments, g, 3, begin, end, at[0] + a + begin, at[0] + n_cut * length + b + begin)
-    first, last = n_side if begin > 0 else 0, n_cols - n_side if end < n_cols else n_cols
-    for side in range(2):
-        _note(segments, g, 2 - side, 0, 0, at[1] + 2 * side * table, at[1] + (2 * side + 1) * table)
-    if n_cols <= n_side and (begin > 0 or end < n_cols):
-        first, last, segments[g, 2, 1] = 0, 0, n_cols
-    else:
-        if begin > 0:
-            segments[g, 2, 1] = n_side
-        if end < n_cols:
-            segments[g, 1, 0], segments[g, 1, 1] = n_cols - n_side, n_cols
+    narrow = n_cols <= n_side and (begin > 0 or end < n_cols)
+    cut_left, cut_right = begin > 0 and not narrow, end < n_cols and not narrow
+    first, last = n_side if cut_left else 0, 0 if narrow else n_cols - n_side if cut_right else n_cols
     _note(segments, g, 0, first, last, a + first, b + first)
+    right = (n_cols - n_side, n_cols) if cut_right else (0, 0)
+    _note(segments, g, 1, right[0], right[1], at[1] + 2 * table, at[1] + 3 * table)
+    left = n_cols if narrow else n_side if cut_left else 0
+    _note(segments, g, 2, 0, left, at[1], at[1] + table)
+    _note(segments, g, 3, begin, end, at[0] + a + begin, at[0] + n_cut * length + b + begin)
     return a, b
 
 
 @njit(**INNER)
-def _score_row(sums, g, at, i, shift, slot, segments, tile, geometry, step, integrals, flat, spans, tables, statistics, row, begin_of_row):
-    """Sums of products of a row of patches become scores: row[j] of grid point j.
-
-    spans = rows common to each patch and its copy; see `_cut_a_row`.
+def _look_at_sides(segments, g, shift, which, known, whole, geometry, step, integrals, span, flat, tables, statistics):
+    """Statistics of the patches that the border cuts on a side: once for each column shift and lines a stride
+    apart, `known` [number of the column shift, side, patch or copy, phase of the lines].
     """
+    length, _, _, apart, _ = tables
+    stride, n_patch_rows, n_patch_cols, reach_row, reach_col = geometry
+    d, e = shift
+    for s in range(1, 3):
+        begin, n = segments[g, s, 0], segments[g, s, 1] - segments[g, s, 0]
+        for copy in range(2 if n > 0 else 0):
+            phase = (reach_row + copy * d) // step[0] % (stride // step[0])
+            if not known[which, s - 1, copy, phase]:
+                known[which, s - 1, copy, phase] = True
+                _side_statistics(
+                    integrals, (reach_col + begin * stride, stride), n, (e, copy * e),
+                    (n_patch_rows, n_patch_cols), (phase, stride // step[0]), step[0], span, flat, statistics,
+                    (whole[copy] + begin, length), (segments[g, s, 2 + copy], apart),
+                )  # fmt: skip
+
+
+@njit(**INNER)
+def _score_row(sums, at, g, i, shift, slot, segments, tile, geometry, step, integrals, flat, spans, tables, statistics, row, to):
+    """Sums of products of a row of patches, sums[at + j], become scores: row[to + j] of grid point j."""
     span, place = tile
     stride, n_patch_rows, n_patch_cols, reach_row, reach_col = geometry
     length, n_cut, _, apart, _ = tables
     d, e = shift
     top, bottom = spans[slot, i, 0], spans[slot, i, 1]
-    here, there, cut = (reach_row + i * stride) // step[0], (reach_row + i * stride + d) // step[0], False
     if 2 * (bottom - top) < n_patch_rows:
-        for j in range(begin_of_row, begin_of_row + place[3]):
+        for j in range(to, to + place[3]):
             row[j] = np.nan
         return
-    if bottom - top < n_patch_rows:
-        here, cut = _cut_line(i, place[2], n_cut), True
-        there = here
-    which, lines = ((3, 4) if cut else (0, 3)), (here, there)
-    if d == 0 and e == 0:
-        _score_itself(segments, g, which, here, (length, apart), statistics, row, begin_of_row)
+    is_cut = bottom - top < n_patch_rows
+    if is_cut:
+        here = there = _cut_line(i, place[2], n_cut)
     else:
-        _score_segments(sums, at, segments, g, which, lines, (length, apart), statistics, row, begin_of_row)
-    for side in range(2 if cut else 0):
+        here, there = (reach_row + i * stride) // step[0], (reach_row + i * stride + d) // step[0]
+    which, distances = ((3, 4) if is_cut else (0, 3)), (length, apart)
+    if d == 0 and e == 0:
+        _score_itself(segments, g, which, here, distances, statistics, row, to)
+    else:
+        _score_segments(sums, at, segments, g, which, (here, there), distances, statistics, row, to)
+    for side in range(2 if is_cut else 0):
         begin, end = (segments[g, 3, 1], place[3]) if side else (np.int64(0), segments[g, 3, 0])
         _score_corner(
             sums, at, begin, end, (top, bottom), shift, (reach_col, stride), (n_patch_rows, n_patch_cols),
-            integrals, span, flat, row, begin_of_row,
+            integrals, span, flat, row, to,
         )  # fmt: skip
-
-
-@njit(**INNER)
-def _how_many(shifts, k, most):
-    """How many translations from k on are summed together: whole groups, of no more than `GROUP` row shifts."""
-    n, different = 1, 1
-    while n < most and k + n < shifts.shape[0]:
-        different += shifts[k + n, 0] != shifts[k + n - 1, 0]
-        if different > GROUP:
-            break
-        n += 1
-    return n if k + n == shifts.shape[0] or n < GROUP else n - n % GROUP
 
 
 @njit(**KERNEL)
@@ -599,59 +595,39 @@ def box_tile(tile, integrals, span, place, geometry, cells, step, plan, flat, wo
     shifts, index, mirror, column_shift = plan
     statistics, tables, at_cut, at_sides, sides_known, line, spans, segments, slots, (rows, n_row) = work[0]
     (width, pitch), offsets, sums = work[1]
-    total, line_phases = sums[6], geometry[0] // step[0]
-    length, n_cut, n_side, apart, _ = tables
-    n_down, size, d_known, slot = geometry[1] // geometry[0], geometry[1:3], geometry[3] + 1, np.int64(0)
+    n_down, d_known, slot = geometry[1] // geometry[0], geometry[3] + 1, np.int64(0)
     k = np.int64(0)  # a literal 0 would have everything compiled for it once more
     while k < index.size:
         same = shifts[k, 0] == 0 and shifts[k, 1] == 0  # a patch and itself need no products
-        n = 1 if same else _how_many(shifts, k, slots.size)
+        n = 1 if same else min(GROUP, index.size - k)
         for g in range(n):
             d, e, which = shifts[k + g, 0], shifts[k + g, 1], column_shift[k + g]
             if d != d_known:
                 slot, d_known = (slot + 1) % GROUP, d
-                _row_spans(spans, slot, geometry[3], geometry[0], size[0], d, span[0], span[1])
                 _cut_statistics(
-                    integrals, spans, slot, d, size, step, geometry[0] // step[1], flat, line, length, n_cut,
-                    statistics, at_cut + 2 * slot * n_cut * length,
+                    integrals, spans, slot, d, geometry, span, step, flat, line, tables, statistics,
+                    at_cut + 2 * slot * tables[1] * tables[0],
                 )  # fmt: skip
             slots[g] = slot
-            at = at_cut + 2 * slot * n_cut * length, at_sides + which * n_side
+            at = at_cut + 2 * slot * tables[1] * tables[0], at_sides + which * tables[2]
             whole = _cut_a_row(segments, g, e, at, (span, place), geometry, step, tables)
-            for s in range(1, 3):
-                for copy in range(2 if segments[g, s, 1] > 0 else 0):
-                    line_phase = (geometry[3] + copy * d) // step[0] % line_phases
-                    if not sides_known[which, s - 1, copy, line_phase]:
-                        sides_known[which, s - 1, copy, line_phase] = True
-                        begin = segments[g, s, 0]
-                        _side_statistics(
-                            integrals, (geometry[4] + begin * geometry[0], geometry[0]),
-                            segments[g, s, 1] - begin, (e, copy * e), size, (line_phase, line_phases), step[0],
-                            span, flat, statistics, (whole[copy] + begin, length),
-                            (segments[g, s, 2 + copy], apart),
-                        )  # fmt: skip
-        n_groups = -(-n // GROUP)
-        for group in range(n_groups):
-            _place_factors(
-                offsets, group * cells[0].shape[0], shifts, k + group * GROUP, geometry, cells[0],
-                tile.size // (geometry[0] ** 2 + 1), pitch,
+            _look_at_sides(
+                segments, g, (d, e), which, sides_known, whole, geometry, step, integrals, span, flat, tables,
+                statistics,
             )  # fmt: skip
+        if not same:
+            _place_factors(offsets, shifts, k, geometry, cells[0], tile.size // (geometry[0] ** 2 + 1), pitch)
         for i in range(-n_down, place[2]):
-            for group in range(n_groups):  # in turns, while the pixels of the row are in the first caches
-                first = group * GROUP
-                if not same:
-                    _box_row(tile, tile, group, i + n_down, n_down, offsets, cells, width, pitch, sums)
-                n_here = min(GROUP, n - first) if i >= 0 else 0
-                for g in range(n_here):
-                    t = first + g
-                    _score_row(
-                        total, t, U(g * width), i, (shifts[k + t, 0], shifts[k + t, 1]), slots[t], segments,
-                        (span, place), geometry, step, integrals, flat, spans, tables, statistics, rows, g * n_row,
-                    )  # fmt: skip
-                for g in range(n_here):  # a vector that was just stored cannot be loaded yet
-                    t = k + first + g
-                    moves = _moves((shifts[t, 0], shifts[t, 1]), geometry[0], index[t], mirror[t])
-                    _store_row(rows, g * n_row, i, place, moves, out, out_shape)
+            if not same:
+                _box_row(tile, tile, i + n_down, n_down, offsets, cells[1], width, pitch, sums)
+            for g in range(n if i >= 0 else 0):
+                _score_row(
+                    sums[6], U(g * width), g, i, (shifts[k + g, 0], shifts[k + g, 1]), slots[g], segments,
+                    (span, place), geometry, step, integrals, flat, spans, tables, statistics, rows, g * n_row,
+                )  # fmt: skip
+            for g in range(n if i >= 0 else 0):  # apart: a vector that was just stored takes long to load
+                moves = _moves((shifts[k + g, 0], shifts[k + g, 1]), geometry[0], index[k + g], mirror[k + g])
+                _store_row(rows, g * n_row, i, place, moves, out, out_shape)
         k += n
 
 
@@ -666,12 +642,12 @@ def masked_box_tile(a, m, aa, place, geometry, cells, plan, flat, work, out, out
     n_down, half_patch = geometry[1] // geometry[0], 0.5 * geometry[1] * geometry[2]
     n, s_a, s_b, s_aa, s_bb, s_ab = sums[0][6], sums[1][6], sums[2][6], sums[3][6], sums[4][6], sums[5][6]
     for k in range(0, index.size, GROUP):
-        _place_factors(offsets, 0, shifts, k, geometry, cells[0], a.size // (geometry[0] ** 2 + 1), pitch)
+        _place_factors(offsets, shifts, k, geometry, cells[0], a.size // (geometry[0] ** 2 + 1), pitch)
         for i in range(-n_down, place[2]):
             for which in range(6):
                 p = a if which in (1, 5) else aa if which == 3 else m
                 q = a if which in (2, 5) else aa if which == 4 else m
-                _box_row(p, q, 0, i + n_down, n_down, offsets, cells, width, pitch, sums[which])
+                _box_row(p, q, i + n_down, n_down, offsets, cells[1], width, pitch, sums[which])
             for g in range(min(GROUP, index.size - k) if i >= 0 else 0):
                 d, e = shifts[k + g, 0], shifts[k + g, 1]
                 for j in range(place[3]):

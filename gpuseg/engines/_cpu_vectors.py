@@ -54,7 +54,8 @@ def _pointer(context: Any, builder: Any, kind: Any, value: Any, at: Any, lanes: 
     vector, array = ir.VectorType(context.get_value_type(kind.dtype), lanes), make_array(kind)(context, builder, value)
     if context.enable_boundscheck:  # NUMBA_BOUNDSCHECK, as for any other index
         (length,) = unpack_tuple(builder, array.shape)
-        do_boundscheck(context, builder, _plus(builder, at, lanes - 1), length)
+        for number in (0, lanes - 1):
+            do_boundscheck(context, builder, _plus(builder, at, number), length)
     return builder.bitcast(builder.gep(array.data, [at]), vector.as_pointer())
 
 

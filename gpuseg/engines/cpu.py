@@ -757,13 +757,6 @@ CANCELS = 4.0
 double: of single ones the squared distance would cancel, and takes so many times their rounding with it."""
 
 
-RINGS = 384 << 10
-"""Bytes of the second cache for what is kept of the translations that are summed in turns."""
-
-MOST_GROUPS = 6
-"""Of translations that are summed in turns."""
-
-
 @dataclass(frozen=True)
 class _Box:
     """Everything a tile of the box sums is made of; its methods lay out the arguments of the kernels."""
@@ -821,7 +814,6 @@ class _Box:
         line = (((shape[1] - self.size[1]) // step[1]) // phases + 1) * phases
         n_cut = min(n_rows, 2 * self._beside(0, n_rows, span[:2]))
         n_side = -(-self._beside(1, n_cols, span[2:]) // 16) * 16
-        n_groups = self.in_turns(n_cols, dtype)
         n_row = -(-(n_cols + n_side + SPARE) // 16) * 16
         kernels, n_shifts = _kernels(), int(self.plan[3].max()) + 1
         at_cut = n_lines * line
@@ -850,12 +842,12 @@ class _Box:
             np.zeros((n_shifts, 2, 2, stride // step[0]), np.bool_),
             spare,
             np.zeros((kernels.GROUP, n_rows, 2), np.int64),
-            np.zeros((n_groups * kernels.GROUP, 4, 4), np.int64),
-            np.zeros(n_groups * kernels.GROUP, np.int64),
+            np.zeros((kernels.GROUP, 4, 4), np.int64),
+            np.zeros(kernels.GROUP, np.int64),
             (_scratch.array("rows", (kernels.GROUP * n_row,), np.float32), n_row),
         )
         known = planes.reshape(-1), integrals, span
-        work = found, (*self.layout(n_cols, n_groups), self.sums(n_cols, dtype, n_groups))
+        work = found, (*self.layout(n_cols), self.sums(n_cols, dtype))
         what = tile, self.geometry, self.cells, step, self.plan, FLAT_VARIANCE, work
         return (*known, *what, *self.out), contrast
 
@@ -905,22 +897,16 @@ class _Box:
         """Columns of blocks in a row of box sums, in whole pairs of vectors."""
         return -(-(n_cols + self.size[1] // self.grid.stride) // 32) * 32
 
-    def in_turns(self, n_cols: int, dtype: Any) -> int:
-        """How many groups of translations are summed in turns: what is kept of each has to stay in a cache."""
-        rows = max(self.size[0] // self.grid.stride, 1)
-        n_bytes = rows * _kernels().GROUP * self.width(n_cols) * np.dtype(dtype).itemsize
-        return min(max(1, RINGS // n_bytes), MOST_GROUPS)
-
-    def layout(self, n_cols: int, n_groups: int = 1) -> tuple[tuple[int, int], np.ndarray]:
+    def layout(self, n_cols: int) -> tuple[tuple[int, int], np.ndarray]:
         """Width of a row of box sums and of a row of a tile, and room for the places of factors."""
-        places = np.zeros((n_groups * self.grid.stride**2, 1 + _kernels().GROUP), np.int64)
+        places = np.zeros((self.grid.stride**2, 1 + _kernels().GROUP), np.int64)
         return (self.width(n_cols), self.pitch(n_cols)), places
 
     def row(self, n_cols: int) -> np.ndarray:
         """Room for the scores of a row of grid points."""
         return _scratch.array("row", (n_cols + SPARE,), np.float32)
 
-    def sums(self, n_cols: int, dtype: Any, n_groups: int = 1, name: str = "") -> tuple[Any, ...]:
+    def sums(self, n_cols: int, dtype: Any, name: str = "") -> tuple[Any, ...]:
         """Working memory of the box sums: lines and what is summed of them, ring, sums so far, total.
 
         The lines are sums of products over the parts of a row of blocks, and sums of 4, 16, 64 ... of them
@@ -934,8 +920,8 @@ class _Box:
             _scratch.array(f"{what} {name}", (count,), dtype)
             for what, count in (
                 ("lines", free),
-                ("ring", n_groups * max(n_down, 1) * n),
-                ("sums so far", n_groups * n),
+                ("ring", max(n_down, 1) * n),
+                ("sums so far", n),
                 ("total", n + SPARE),
             )
         )

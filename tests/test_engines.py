@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import gpuseg
 from gpuseg import arrays
+from gpuseg.engines import _cpu_translation_tiles as tiles
 from gpuseg.engines import cpu, cuda
 from gpuseg.grid import Grid
 from tests import parity, strategies
@@ -369,7 +370,7 @@ def test_a_constant_image_is_normalised_to_zeros(backend, level, masked):
 @given(case=parity.cases("box"), threads=st.sampled_from(["1", "2", "5"]))
 def test_cpu_tiles(case, tile, threads):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cpu, "TILE", tile)
+        patch.setattr(tiles, "TILE", tile)
         patch.setenv("NUMBA_NUM_THREADS", threads)
         parity.check_scores(CPU, case, "box")
 
@@ -377,13 +378,13 @@ def test_cpu_tiles(case, tile, threads):
 @pytest.mark.parametrize("tile", [(1, 1), (4, 7), (9, 1000), (1000, 9)])
 @pytest.mark.parametrize("name", CASES)
 def test_cpu_tiles_of_corner_cases(monkeypatch, name, tile):
-    monkeypatch.setattr(cpu, "TILE", tile)
+    monkeypatch.setattr(tiles, "TILE", tile)
     parity.check_scores(CPU, CASES[name], "box")
 
 
 def test_cpu_scores_of_many_tiles_and_threads(monkeypatch):
     """An image of several tiles of the size that is in use."""
-    side = [3 * n // 2 for n in cpu.TILE]
+    side = [3 * n // 2 for n in tiles.TILE]
     image = np.random.default_rng(2).normal(size=side).astype(np.float32)
     case = parity.case(image, (9, 11), [(0, 0), (10, -20), (-10, 20), (3, 4)], stride=20)
     for threads in ("1", "3"):

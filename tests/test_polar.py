@@ -17,6 +17,7 @@ from scipy import ndimage
 
 import gpuseg
 from gpuseg import arrays
+from gpuseg.engines import _cpu_polar_tiles as polar_tiles
 from gpuseg.engines import cpu, cuda
 from gpuseg.grid import Grid
 from gpuseg.polar import (
@@ -435,8 +436,8 @@ def test_radius_20_fits_into_shared_memory(emulated_cuda, monkeypatch):
 @pytest.mark.parametrize("tile", [(1, 1), (5, 9), (1000, 7)])
 @pytest.mark.parametrize("name", ["all kinds", "half masked", "faint beside bright", "many planes"])
 def test_cpu_tiles(monkeypatch, name, tile):
-    monkeypatch.setattr(cpu, "POLAR_TILE", tile)
-    monkeypatch.setattr(cpu, "CAREFUL_TILE", tile)
+    monkeypatch.setattr(polar_tiles, "POLAR_TILE", tile)
+    monkeypatch.setattr(polar_tiles, "CAREFUL_TILE", tile)
     check_polar(CPU, CASES[name])
 
 

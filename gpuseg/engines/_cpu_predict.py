@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from gpuseg.engines import _cpu_translation_tiles as tiles
 from gpuseg.engines import cpu
+from gpuseg.engines._cpu_threads import compiled
 from gpuseg.prediction import FrameLabels, PatternPlan, PointLabels
 
 
@@ -26,7 +28,7 @@ def label_points(
     PointLabels
     """
     what = pixels, plan.valid, plan.grid, plan.shifts, plan.patch_radius
-    scores = cpu._box(*what, out) if plan.method == "box" else cpu.translation_scores(*what, plan.method)
+    scores = tiles.box(*what, out) if plan.method == "box" else cpu.translation_scores(*what, plan.method)
     scores = scores.reshape(len(plan.shifts), -1)
     if plan.fills:
         to, source = plan.borrowed
@@ -36,7 +38,7 @@ def label_points(
 
 def _nearest_patterns(scores: np.ndarray, plan: PatternPlan, with_misfit: bool) -> PointLabels:
     """Of scores (N, S): components, and what is nearest to them."""
-    n_points, nearest = scores.shape[1], cpu._kernels("patterns").nearest_patterns
+    n_points, nearest = scores.shape[1], compiled("patterns").nearest_patterns
     components = np.empty((plan.axes.shape[0], n_points), np.float32)
     labels, sure, off = (np.empty(n_points, dtype) for dtype in (np.int32, np.float32, np.float32))
     offset = plan.axes @ plan.mean  # so that no centred copy of the scores is made

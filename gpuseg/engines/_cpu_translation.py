@@ -106,7 +106,7 @@ def _sum_products(p, q, offsets, ends, row, width, lines, parts):
 
 @njit(**INNER)
 def _sum_fours(lines, steps, n):
-    """lines[target + m] = sum of four of lines[source + m], `step` apart; steps (k, 3) = source, target, step."""
+    """lines[target + m] = sum of four from lines[source + m] on; steps (k, 3) = source, target, distance."""
     lanes = lanes_of(lines)
     for k in range(steps.shape[0]):
         source, target, step = U(steps[k, 0]), U(steps[k, 1]), U(steps[k, 2])
@@ -161,7 +161,7 @@ def _sum_to_the_end(ring, length, n):
 
 @njit(**INNER)
 def _box_row(p, q, i, n_down, offsets, ends, width, pitch, work):
-    """Sums over the patches that end in row i of blocks, at g * width + j of `total`; see `_Box.sums`."""
+    """Sums over the patches that end in row i of blocks, at g * width + j of `total`; see `Box.sums`."""
     lines, parts, steps, terms, ring, so_far, total = work
     n, phase = U(GROUP * width), i % max(n_down, 1)
     if phase == 0:
@@ -343,12 +343,13 @@ def _cut_line(i, n_rows, n_cut):
 
 
 @njit(**INNER)
-def _cut_statistics(integrals, spans, slot, d, geometry, span, step, flat, line, tables, statistics, to):
+def _cut_statistics(image, spans, slot, d, geometry, line, tables, statistics, to):
     """Statistics of the patches in rows cut by the border, for the row shift d: valid for every column shift.
 
     spans[slot] (n_rows, 2) becomes the first and the last row common to both patches; to = where the lines of
     the patches begin, followed by those of their copies.
     """
+    integrals, span, step, flat = image
     n_rows, length, n_cut = spans.shape[1], tables[0], tables[1]
     for i in range(n_rows):
         top, bottom = _common_span(geometry[3] + i * geometry[0], geometry[1], d, span[0], span[1])
@@ -363,9 +364,7 @@ def _cut_statistics(integrals, spans, slot, d, geometry, span, step, flat, line,
 
 
 @njit(**INNER)
-def _side_statistics(
-    integrals, columns, n, shifts, patch, lines, step, span, flat, statistics, whole, to
-):
+def _side_statistics(image, columns, n, shifts, patch, lines, statistics, whole, to):
     """Statistics of n patches a row where the border cuts some on their sides.
 
     columns = first column of the first patch, distance of patches; shifts = (column shift, how far these
@@ -373,9 +372,10 @@ def _side_statistics(
     statistics of the first patch were it whole, distance of lines); to = the same of the results. NaN where
     more than half is missing.
     """
-    (first, stride), (e, by) = columns, shifts
+    (integrals, span, step, flat), (first, stride), (e, by) = image, columns, shifts
     half = U(statistics.size // 2)
-    for k in range(lines[0], (integrals[2].size - 1 - patch[0]) // step + 1, lines[1]):
+    for k in range(lines[0], (integrals[2].size - 1 - patch[0]) // step[0] + 1, lines[1]):
+        top = k * step[0]
         for j in range(n):
             left, right = _common_span(first + j * stride, patch[1], e, span[2], span[3])
             here, known = U(to[0] + k * to[1] + j), U(whole[0] + k * whole[1] + j)
@@ -385,11 +385,11 @@ def _side_statistics(
                 statistics[here] = statistics[half + here] = np.nan
             else:
                 statistics[half + here], statistics[here] = _rectangle_statistics(
-                    integrals, k * step, k * step + patch[0], left + by, right + by, flat
+                    integrals, top, top + patch[0], left + by, right + by, flat
                 )
 
 
-# --- finishing: from sums to Pearson's coefficient -------------------------------------------------------
+# --- scores: from sums to Pearson's coefficient -------------------------------------------------------
 
 
 @njit(**INNER)
@@ -414,7 +414,8 @@ def _score_segments(sums, at, segments, g, which, lines, apart, statistics, row,
     """
     half, lanes = U(statistics.size // 2), lanes_of(sums)
     for s in range(which[0], which[1]):
-        begin, end, distance = segments[g, s, 0], segments[g, s, 1], apart[1] if s == 1 or s == 2 else apart[0]
+        begin, end = segments[g, s, 0], segments[g, s, 1]
+        distance = apart[1] if s == 1 or s == 2 else apart[0]
         a, b = U(segments[g, s, 2] + lines[0] * distance), U(segments[g, s, 3] + lines[1] * distance)
         for j in range(U(begin), U(max(begin, end)), lanes):
             correlate(sums, at + j, statistics, half, a, b, row, U(to) + j)
@@ -433,13 +434,12 @@ def _score_itself(segments, g, which, line, apart, statistics, row, to):
 
 
 @njit(**INNER)
-def _score_corner(sums, at, begin, end, rows, shift, columns, patch, integrals, span, flat, row, to):
+def _score_corner(sums, at, begin, end, rows, shift, columns, patch, image, row, to):
     """The same of grid points at a corner of the image: statistics from the integrals, point by point.
 
     rows = common to a patch and its copy; columns = first column of the first patch, distance of patches.
     """
-    top, bottom = rows
-    d, e = shift
+    (integrals, span, _, flat), (top, bottom), (d, e) = image, rows, shift
     for j in range(begin, end):
         left, right = _common_span(columns[0] + j * columns[1], patch[1], e, span[2], span[3])
         if 2 * (bottom - top) * max(right - left, 0) < patch[0] * patch[1]:
@@ -484,11 +484,9 @@ def _copy(line, begin, out, to, n):
 
 
 @njit(**INNER)
-def _moves(shift, stride, index, mirror):
-    return (0, 0, index), (shift[0] // stride, shift[1] // stride, mirror)
-
-
-# --- scores, row by row: a row of grid points is cut into segments that find their statistics in one place -
+def _moves(plan, k, stride):
+    """Where the scores of translation k belong, and as those of its opposite; see `_store_row`."""
+    return (np.int64(0), np.int64(0), plan[k, 2]), (plan[k, 0] // stride, plan[k, 1] // stride, plan[k, 3])
 
 
 @njit(**INNER)
@@ -497,19 +495,19 @@ def _note(segments, g, s, begin, end, a, b):
 
 
 @njit(**INNER)
-def _cut_a_row(segments, g, e, at, tile, geometry, step, tables):
+def _cut_a_row(segments, g, e, at, image, n_cols, geometry, tables):
     """The segments of a row that translation g of a group is scored in: begin, end, and where the first line
-    of the statistics has their first patch and its copy.
+    of the statistics has their first patch and its copy; segments (GROUP, 4, 5).
 
     Segment 0 are the patches that the border cuts on no side, nor their copies; 1 those at the right side, 2
     those at the left, or all where a tile is not wider than a side; 3 is 0 in rows that the border cuts above
     or below. at = where the statistics of these rows, and of the sides, begin. Returns where those of whole
     patches have the first of the tile and its copy.
     """
-    span, place = tile
+    _, span, step, _ = image
     length, n_cut, n_side, _, table = tables
     stride, _, n_patch_cols, _, reach_col = geometry
-    phases, n_cols = stride // step[1], place[3]
+    phases = stride // step[1]
     begin = min(n_cols, max(0, -(-(max(span[2], span[2] - e) - reach_col) // stride)))
     end = max(begin, min(n_cols, (min(span[3], span[3] - e) - n_patch_cols - reach_col) // stride + 1))
     a, b = reach_col // step[1], (reach_col + e) // step[1]
@@ -527,13 +525,12 @@ def _cut_a_row(segments, g, e, at, tile, geometry, step, tables):
 
 
 @njit(**INNER)
-def _look_at_sides(segments, g, shift, which, known, whole, geometry, step, integrals, span, flat, tables, statistics):
+def _look_at_sides(segments, g, shift, which, known, whole, image, geometry, tables, statistics):
     """Statistics of the patches that the border cuts on a side: once for each column shift and lines a stride
     apart, `known` [number of the column shift, side, patch or copy, phase of the lines].
     """
-    length, _, _, apart, _ = tables
+    step, (length, _, _, apart, _), (d, e) = image[2], tables, shift
     stride, n_patch_rows, n_patch_cols, reach_row, reach_col = geometry
-    d, e = shift
     for s in range(1, 3):
         begin, n = segments[g, s, 0], segments[g, s, 1] - segments[g, s, 0]
         for copy in range(2 if n > 0 else 0):
@@ -541,20 +538,20 @@ def _look_at_sides(segments, g, shift, which, known, whole, geometry, step, inte
             if not known[which, s - 1, copy, phase]:
                 known[which, s - 1, copy, phase] = True
                 _side_statistics(
-                    integrals, (reach_col + begin * stride, stride), n, (e, copy * e),
-                    (n_patch_rows, n_patch_cols), (phase, stride // step[0]), step[0], span, flat, statistics,
+                    image, (reach_col + begin * stride, stride), n, (e, copy * e),
+                    (n_patch_rows, n_patch_cols), (phase, stride // step[0]), statistics,
                     (whole[copy] + begin, length), (segments[g, s, 2 + copy], apart),
                 )  # fmt: skip
 
 
 @njit(**INNER)
-def _score_row(sums, at, g, i, shift, slot, segments, tile, geometry, step, integrals, flat, spans, tables, statistics, row, to):
-    """Sums of products of a row of patches, sums[at + j], become scores: row[to + j] of grid point j."""
-    span, place = tile
+def _score_row(sums, at, g, i, shift, rows, segments, image, place, geometry, tables, statistics, row, to):
+    """Sums of products of a row of patches, sums[at + j], become scores: row[to + j] of grid point j.
+
+    rows = first and last row common to the patches and their copies.
+    """
+    step, (length, n_cut, _, apart, _), (d, e), (top, bottom) = image[2], tables, shift, rows
     stride, n_patch_rows, n_patch_cols, reach_row, reach_col = geometry
-    length, n_cut, _, apart, _ = tables
-    d, e = shift
-    top, bottom = spans[slot, i, 0], spans[slot, i, 1]
     if 2 * (bottom - top) < n_patch_rows:
         for j in range(to, to + place[3]):
             row[j] = np.nan
@@ -572,8 +569,8 @@ def _score_row(sums, at, g, i, shift, slot, segments, tile, geometry, step, inte
     for side in range(2 if is_cut else 0):
         begin, end = (segments[g, 3, 1], place[3]) if side else (np.int64(0), segments[g, 3, 0])
         _score_corner(
-            sums, at, begin, end, (top, bottom), shift, (reach_col, stride), (n_patch_rows, n_patch_cols),
-            integrals, span, flat, row, to,
+            sums, at, begin, end, rows, shift, (reach_col, stride), (n_patch_rows, n_patch_cols), image,
+            row, to,
         )  # fmt: skip
 
 
@@ -584,50 +581,47 @@ def box_tile(tile, integrals, span, place, geometry, cells, step, plan, flat, wo
     tile flat float32, stored by phase, 0 outside the image = span (top, bottom, left, right); integrals from
     `lay_out`; place = first grid row, first grid column, rows, columns; geometry = stride, patch rows,
     patch columns, largest |shift| of rows and columns; cells = (row, column) of each pixel of a block, part
-    by part, and where the parts end; step = spacing at which patch statistics are needed; plan = shifts
-    (n, 2) ordered by rows, index of each in out, index of the opposite shift or -1, number of each column
-    shift; work, made by `gpuseg.engines.cpu`; out flat (N, h, w) float32.
+    by part, and where the parts end; step = spacing at which patch statistics are needed; plan (n, 5) =
+    rows and columns of each shift, ordered by rows, its index in out, that of the opposite shift or -1,
+    number of its column shift; work, made by `_cpu_translation_tiles`; out flat (N, h, w) float32.
 
     Statistics are scales and levels, half of the array each. First come those of whole patches; from `at_cut`
     on those of patches cut above or below, for `GROUP` row shifts, of the patches and of their copies; from
-    `at_sides` on those at the left and at the right side, likewise, with those of all column shifts in a line.
+    `at_sides` on those at the left and at the right side, likewise, those of all column shifts in a line.
     """
-    shifts, index, mirror, column_shift = plan
-    statistics, tables, at_cut, at_sides, sides_known, line, spans, segments, slots, (rows, n_row) = work[0]
+    statistics, tables, at_cut, at_sides, sides_known, line, spans, segments, (rows, n_row) = work[0]
     (width, pitch), offsets, sums = work[1]
+    image, plane = (integrals, span, step, flat), tile.size // (geometry[0] ** 2 + 1)
     n_down, d_known, slot = geometry[1] // geometry[0], geometry[3] + 1, np.int64(0)
     k = np.int64(0)  # a literal 0 would have everything compiled for it once more
-    while k < index.size:
-        same = shifts[k, 0] == 0 and shifts[k, 1] == 0  # a patch and itself need no products
-        n = 1 if same else min(GROUP, index.size - k)
+    while k < plan.shape[0]:
+        same = plan[k, 0] == 0 and plan[k, 1] == 0  # a patch and itself need no products
+        n = 1 if same else min(GROUP, plan.shape[0] - k)
         for g in range(n):
-            d, e, which = shifts[k + g, 0], shifts[k + g, 1], column_shift[k + g]
+            d, e, which = plan[k + g, 0], plan[k + g, 1], plan[k + g, 4]
             if d != d_known:
                 slot, d_known = (slot + 1) % GROUP, d
-                _cut_statistics(
-                    integrals, spans, slot, d, geometry, span, step, flat, line, tables, statistics,
-                    at_cut + 2 * slot * tables[1] * tables[0],
-                )  # fmt: skip
-            slots[g] = slot
+                to = at_cut + 2 * slot * tables[1] * tables[0]
+                _cut_statistics(image, spans, slot, d, geometry, line, tables, statistics, to)
+            segments[g, 0, 4] = slot
             at = at_cut + 2 * slot * tables[1] * tables[0], at_sides + which * tables[2]
-            whole = _cut_a_row(segments, g, e, at, (span, place), geometry, step, tables)
+            whole = _cut_a_row(segments, g, e, at, image, place[3], geometry, tables)
             _look_at_sides(
-                segments, g, (d, e), which, sides_known, whole, geometry, step, integrals, span, flat, tables,
-                statistics,
-            )  # fmt: skip
+                segments, g, (d, e), which, sides_known, whole, image, geometry, tables, statistics
+            )
         if not same:
-            _place_factors(offsets, shifts, k, geometry, cells[0], tile.size // (geometry[0] ** 2 + 1), pitch)
+            _place_factors(offsets, plan, k, geometry, cells[0], plane, pitch)
         for i in range(-n_down, place[2]):
             if not same:
                 _box_row(tile, tile, i + n_down, n_down, offsets, cells[1], width, pitch, sums)
             for g in range(n if i >= 0 else 0):
+                slot_of, shift = segments[g, 0, 4], (plan[k + g, 0], plan[k + g, 1])
                 _score_row(
-                    sums[6], U(g * width), g, i, (shifts[k + g, 0], shifts[k + g, 1]), slots[g], segments,
-                    (span, place), geometry, step, integrals, flat, spans, tables, statistics, rows, g * n_row,
+                    sums[6], U(g * width), g, i, shift, (spans[slot_of, i, 0], spans[slot_of, i, 1]),
+                    segments, image, place, geometry, tables, statistics, rows, g * n_row,
                 )  # fmt: skip
             for g in range(n if i >= 0 else 0):  # apart: a vector that was just stored takes long to load
-                moves = _moves((shifts[k + g, 0], shifts[k + g, 1]), geometry[0], index[k + g], mirror[k + g])
-                _store_row(rows, g * n_row, i, place, moves, out, out_shape)
+                _store_row(rows, g * n_row, i, place, _moves(plan, k + g, geometry[0]), out, out_shape)
         k += n
 
 
@@ -637,29 +631,25 @@ def masked_box_tile(a, m, aa, place, geometry, cells, plan, flat, work, out, out
 
     a, m, aa flat float64: pixels, 0 where invalid; weights, 1 or 0; squared pixels.
     """
-    shifts, index, mirror, _ = plan
     row, (width, pitch), offsets, sums = work
     n_down, half_patch = geometry[1] // geometry[0], 0.5 * geometry[1] * geometry[2]
     n, s_a, s_b, s_aa, s_bb, s_ab = sums[0][6], sums[1][6], sums[2][6], sums[3][6], sums[4][6], sums[5][6]
-    for k in range(0, index.size, GROUP):
-        _place_factors(offsets, shifts, k, geometry, cells[0], a.size // (geometry[0] ** 2 + 1), pitch)
+    for k in range(0, plan.shape[0], GROUP):
+        _place_factors(offsets, plan, k, geometry, cells[0], a.size // (geometry[0] ** 2 + 1), pitch)
         for i in range(-n_down, place[2]):
             for which in range(6):
                 p = a if which in (1, 5) else aa if which == 3 else m
                 q = a if which in (2, 5) else aa if which == 4 else m
                 _box_row(p, q, i + n_down, n_down, offsets, cells[1], width, pitch, sums[which])
-            for g in range(min(GROUP, index.size - k) if i >= 0 else 0):
-                d, e = shifts[k + g, 0], shifts[k + g, 1]
+            for g in range(min(GROUP, plan.shape[0] - k) if i >= 0 else 0):
+                same = plan[k + g, 0] == 0 and plan[k + g, 1] == 0
                 for j in range(place[3]):
                     at = g * width + j
                     if n[at] < half_patch:
                         row[j] = np.nan
                     else:
-                        row[j] = _pearson(
-                            n[at], s_a[at], s_b[at], s_aa[at], s_bb[at], s_ab[at], flat, d == 0 and e == 0
-                        )
-                moves = _moves((d, e), geometry[0], index[k + g], mirror[k + g])
-                _store_row(row, 0, i, place, moves, out, out_shape)
+                        row[j] = _pearson(n[at], s_a[at], s_b[at], s_aa[at], s_bb[at], s_ab[at], flat, same)
+                _store_row(row, 0, i, place, _moves(plan, k + g, geometry[0]), out, out_shape)
 
 
 # --- the definition, point by point ----------------------------------------------------------------------
@@ -703,134 +693,3 @@ def direct_row(pixels, weights, grid_row, columns, stride, size, reach, shifts, 
         window, weight = pixels[:, x : x + n_window], weights[:, x : x + n_window]
         for k in range(shifts.shape[0]):
             out[k, grid_row, j] = _direct_score(window, weight, size, reach, shifts[k, 0], shifts[k, 1], flat)
-
-
-# --- what is missing -------------------------------------------------------------------------------------
-
-
-@njit(**INNER)
-def _exchange(scores, a, b, n):
-    """What is missing in one of two lines is taken from the other; returns how many both miss."""
-    missing = 0
-    for j in range(U(n)):
-        one, other = scores[a + j], scores[b + j]
-        scores[a + j] = other if math.isnan(one) else one
-        scores[b + j] = one if math.isnan(other) else other
-        missing += math.isnan(one) and math.isnan(other)
-    return missing
-
-
-@njit(**INNER)
-def _missing_places(scores, shape, one, other, complete, places):
-    """After an exchange of two maps, the grid points that both miss, by rows; returns how many.
-
-    Not looked for in the rectangle `complete` = (first row, end, first column, end).
-    """
-    h, w = shape
-    n = 0
-    for i in range(h):
-        inside = complete[0] <= i < complete[1] and complete[2] < complete[3]
-        for begin, end in ((0, complete[2] if inside else w), (complete[3] if inside else w, w)):
-            at = U((one * h + i) * w + begin)
-            if end > begin and _exchange(scores, at, U((other * h + i) * w + begin), end - begin) > 0:
-                for j in range(begin, end):
-                    if math.isnan(scores[at + U(j - begin)]):
-                        places[n, 0], places[n, 1] = i, j
-                        n += 1
-    return n
-
-
-@njit(**INNER)
-def _nearest_rows(scores, places, n, near, last):
-    """near[i, j] = the row nearest to i with a score in column j, the upper of two, for each place (i, j).
-
-    -1 if there is none; scores (h, w) miss what is a place, and nothing else.
-    """
-    h = scores.shape[0]
-    for k in range(n):
-        i, j = places[k, 0], places[k, 1]
-        last[j] = i - 1 if i == 0 or not math.isnan(scores[i - 1, j]) else last[j]
-        near[i, j] = last[j]
-    for k in range(n - 1, -1, -1):
-        i, j = places[k, 0], places[k, 1]
-        last[j] = -1 if i == h - 1 else last[j] if math.isnan(scores[i + 1, j]) else i + 1
-        above, below = near[i, j], last[j]
-        near[i, j] = below if above < 0 or (below >= 0 and below - i < i - above) else above
-
-
-FAR = np.int64(1) << 30
-
-
-@njit(**INNER)
-def _steps_down(near, i, j):
-    """How far the nearest score in a column is."""
-    return abs(np.int64(near[i, j]) - i) if near[i, j] >= 0 else FAR
-
-
-@njit(**INNER)
-def _nearest(shape, near, i, j, begin, end):
-    """The grid point nearest to (i, j) that has a score, else -1, -1; ties: smallest row, then column.
-
-    Row i misses its scores from `begin` to `end`; behind these nothing is nearer.
-    """
-    best, row, col = FAR * FAR, np.int64(-1), np.int64(-1)
-    for x in (begin - 1, end):
-        d = (x - j) * (x - j)
-        if 0 <= x < shape[1] and d < best:
-            best, row, col = d, np.int64(i), np.int64(x)
-    away = 0
-    while away * away <= best and away < shape[1]:
-        for x in (j - away, j + away):
-            steps = _steps_down(near, i, x) if begin <= x < end else FAR
-            d = steps * steps + away * away
-            y = np.int64(near[i, x]) if steps < FAR else FAR
-            if steps < FAR and (d < best or (d == best and (y < row or (y == row and x < col)))):
-                best, row, col = d, y, np.int64(x)
-        away += 1
-    return row, col
-
-
-@njit(**INNER)
-def _find_run(shape, near, i, begin, end, found):
-    """found[j - begin] = the grid point nearest to (i, j) for a run of missing scores of row i."""
-    least = FAR
-    for j in range(begin, end):
-        least = min(least, _steps_down(near, i, j))
-    for j in range(begin, end):
-        left = j - begin + 1 if begin > 0 else FAR
-        right = end - j if end < shape[1] else FAR
-        steps = _steps_down(near, i, j)
-        if min(left, right) < least:  # nothing above or below is as near
-            row, col = np.int64(i), begin - 1 if left <= right else end
-        elif steps == least and least < min(left, right):  # nor is anything beside it
-            row, col = np.int64(near[i, j]), j
-        else:
-            row, col = _nearest(shape, near, i, j, begin, end)
-        found[j - begin, 0], found[j - begin, 1] = row, col
-
-
-@njit(**KERNEL)
-def fill_pairs(flat, scores, pairs, wanted, complete, near, last, places, found):
-    """Missing scores of pairs (n, 2) of opposite operations of (N, h, w), in place; they may be the same.
-
-    First from each other, then at the points `wanted` (h, w) from the nearest grid point. flat = the scores,
-    flat; complete = (first row, end, first column, end) of a rectangle of grid points that is known to miss
-    nothing; near (h, w), last (w,), places and found (h * w, 2) int32: working memory.
-    """
-    shape = scores.shape[1:]
-    for p in range(pairs.shape[0]):
-        one, other = pairs[p, 0], pairs[p, 1]
-        n = _missing_places(flat, shape, one, other, complete, places)
-        if n > 0:
-            _nearest_rows(scores[one], places, n, near, last)
-        k = 0
-        while k < n:
-            i, begin, first = places[k, 0], places[k, 1], k
-            while k < n and places[k, 0] == i and places[k, 1] == begin + k - first:
-                k += 1
-            _find_run(shape, near, i, begin, begin + k - first, found[first:k])
-        for k in range(n):  # all found before one is written: a filled score is nobody's neighbour
-            i, j, row, col = places[k, 0], places[k, 1], found[k, 0], found[k, 1]
-            if wanted[i, j]:
-                scores[one, i, j] = scores[one, row, col] if row >= 0 else ZERO
-                scores[other, i, j] = scores[other, row, col] if row >= 0 else ZERO

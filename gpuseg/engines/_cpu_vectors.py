@@ -51,7 +51,10 @@ class _VectorModel(models.PrimitiveModel):
 
 def _pointer(context: Any, builder: Any, kind: Any, value: Any, at: Any, lanes: int | None = None) -> Any:
     lanes = lanes or Vector(kind.dtype).lanes
-    vector, array = ir.VectorType(context.get_value_type(kind.dtype), lanes), make_array(kind)(context, builder, value)
+    vector, array = (
+        ir.VectorType(context.get_value_type(kind.dtype), lanes),
+        make_array(kind)(context, builder, value),
+    )
     if context.enable_boundscheck:  # NUMBA_BOUNDSCHECK, as for any other index
         (length,) = unpack_tuple(builder, array.shape)
         for number in (0, lanes - 1):

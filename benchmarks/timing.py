@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -21,6 +22,12 @@ PAUSE = 0.05
 
 AWAKE = 0.05
 """Seconds that every core is then kept busy: a virtual one that idled may be missing for 10 ms."""
+
+ENOUGH = 0.2
+"""Seconds of a round: who is faster does the work several times, and their median is the round's value."""
+
+FIRST = ", the first after a pause"
+"""What the first of these took is a stage of its own, called so: caches are cold, and cores may be asleep."""
 
 
 def wake_cores() -> None:
@@ -83,22 +90,37 @@ class Row:
 def interleave(contenders: list[Contender], rounds: int, warm_ups: int = 1) -> dict[str, list[Stages]]:
     """Let the contenders run in turns, in alternating order: A B, B A, A B, ...
 
-    A drift of the machine (heat, a neighbour) then falls on all of them alike.
+    A drift of the machine (heat, a neighbour) then falls on all of them alike. Who needs less than `ENOUGH`
+    runs more than once in a round, as often as its last warm-up tells.
 
     Returns
     -------
     contender's name -> its stages in each round, in the order of the rounds. Warm-up rounds are not in it.
     """
     results: dict[str, list[Stages]] = {contender.name: [] for contender in contenders}
+    times = dict.fromkeys(results, 1)
     for turn in range(-warm_ups, rounds):
         for contender in contenders if turn % 2 == 0 else contenders[::-1]:
             gc.collect()
             time.sleep(PAUSE)
             wake_cores()
-            stages = contender.run()
             if turn >= 0:
-                results[contender.name].append(stages)
+                results[contender.name].append(_round(contender, times[contender.name]))
+            else:
+                contender.run()  # compiles, reads, fills caches
+                spent, _ = seconds(contender.run)
+                times[contender.name] = math.ceil(ENOUGH / max(spent, 1e-3))
     return results
+
+
+def _round(contender: Contender, times: int) -> Stages:
+    """The median stages of so many runs in a row, and what the first took where there are more."""
+    runs = [contender.run() for _ in range(times)]
+    stages = {stage: statistics.median(each[stage] for each in runs) for stage in runs[0]}
+    if times > 1:
+        whole = next(iter(stages))
+        stages[whole + FIRST] = runs[0][whole]
+    return stages
 
 
 def interleave_points(items: list[Item], timed: Callable[[Item], float], rounds: int) -> list[list[float]]:
@@ -128,16 +150,21 @@ def rows(results: dict[str, list[Stages]], baseline: str | None, unit: str = "s"
     """
     reference = results[baseline] if baseline else []
     stages = dict.fromkeys(stage for rounds in results.values() for stage in rounds[0])
+
+    def of_reference(stage: str) -> str:
+        known = reference[0] if reference else {}
+        return stage if stage in known else stage.removesuffix(FIRST)  # it ran once: each was the first
+
     table = []
     for stage in stages:
         for name, rounds in results.items():
             if stage not in rounds[0]:
                 continue
             values = tuple(each[stage] for each in rounds)
-            if name == baseline or not reference or stage not in reference[0]:
+            if name == baseline or not reference or of_reference(stage) not in reference[0]:
                 table.append(Row(stage, name, values, unit))
                 continue
-            base = [each[stage] for each in reference]
+            base = [each[of_reference(stage)] for each in reference]
             ratios = [b / v for b, v in zip(base, values, strict=True)]
             ratio = statistics.median(base) / statistics.median(values)
             table.append(Row(stage, name, values, unit, baseline, ratio, (min(ratios), max(ratios))))

@@ -401,7 +401,7 @@ def test_cpu_scores_of_a_dense_grid(monkeypatch, stride):
     parity.check_scores(CPU, case, "box")
 
 
-@pytest.mark.parametrize("engine", [cpu, cuda], ids=["cpu", "emulated"])
+@pytest.mark.parametrize("engine", [tiles, cuda], ids=["cpu", "emulated"])
 @pytest.mark.parametrize("name", ["window", "scattered nan", "shifts without opposites"])
 @pytest.mark.parametrize("memory", [1, 200_000])
 def test_fft_batches(monkeypatch, emulated_cuda, engine, name, memory):

@@ -156,7 +156,7 @@ class Reused:
 @pytest.mark.parametrize("source", [
     list, tuple, iter, lambda stack: (frame for frame in stack), Reused, lambda stack: iter(Reused(stack)),
     lambda stack: stack[:, ::-1][:, ::-1], lambda stack: stack.astype(">f8"), open_frames,
-], ids=str)  # fmt: skip
+], ids=["list", "tuple", "iterator", "generator", "reused", "iterator, reused", "views", "big-endian", "frames"])  # fmt: skip
 def test_any_series_in_memory(source, stack, series):
     np.testing.assert_array_equal(segment_series(source(stack), 2, **FAST).labels, series.labels)
 

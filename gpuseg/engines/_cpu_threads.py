@@ -7,12 +7,11 @@ import importlib
 import logging
 import math
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -101,44 +100,6 @@ def n_threads() -> int:
         if os.environ.get(name, "").isdecimal():
             return max(1, int(os.environ[name]))
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@functools.cache
-def _blas(with_scipy: bool) -> Any:
-    """Controls the libraries that are loaded at the first call: SciPy brings one of its own."""
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController().select(user_api="blas")
-
-
-def one_blas_thread() -> AbstractContextManager[Any]:
-    """A context in which each call of BLAS or LAPACK keeps to its own thread.
-
-    Their threads wait for each other in every call by burning time, and take a hundred times as long as one
-    thread alone as soon as another process wants a core too.
-
-    Returns
-    -------
-    context manager
-    """
-    return _blas("scipy.linalg" in sys.modules).limit(limits=1)
-
-
-def each(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-    """The results of a function for each item, in order, computed on all cores.
-
-    Parameters
-    ----------
-    function : callable
-        Of NumPy functions that release the GIL.
-    items : sequence
-
-    Returns
-    -------
-    list
-    """
-    with one_blas_thread():
-        return list(workers(n_threads()).map(function, items))
 
 
 @functools.cache

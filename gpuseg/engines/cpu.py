@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -11,11 +15,49 @@ import numpy as np
 from gpuseg.arrays import namespace, to_numpy
 from gpuseg.engines import _cpu_translation_tiles as tiles
 from gpuseg.engines._cpu_polar_tiles import Polar
-from gpuseg.engines._cpu_threads import compiled, n_threads, one_blas_thread, scratch, share_out
-from gpuseg.engines._cpu_threads import each as each  # as the engine for CUDA has
+from gpuseg.engines._cpu_threads import compiled, n_threads, scratch, share_out, workers
 from gpuseg.grid import Grid
 from gpuseg.polar import PolarPlan
 from gpuseg.prediction import PatternPlan, PointLabels
+
+
+@functools.cache
+def _blas(with_scipy: bool) -> Any:
+    """Controls the libraries that are loaded at the first call: SciPy brings one of its own."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController().select(user_api="blas")
+
+
+def one_blas_thread() -> AbstractContextManager[Any]:
+    """A context in which each call of BLAS or LAPACK keeps to its own thread.
+
+    Their threads wait for each other in every call by burning time, and take a hundred times as long as one
+    thread alone as soon as another process wants a core too.
+
+    Returns
+    -------
+    context manager
+    """
+    return _blas("scipy.linalg" in sys.modules).limit(limits=1)
+
+
+def each(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+    """The results of a function for each item, in order, computed on all cores.
+
+    Parameters
+    ----------
+    function : callable
+        Of NumPy functions that release the GIL.
+    items : sequence
+
+    Returns
+    -------
+    list
+    """
+    with one_blas_thread():
+        return list(workers(n_threads()).map(function, items))
+
 
 EIGENPROBLEMS_ON_HOST = 0
 """Up to so many features: they are on the host already."""

@@ -401,6 +401,15 @@ def test_cpu_scores_of_a_dense_grid(monkeypatch, stride):
     parity.check_scores(CPU, case, "box")
 
 
+@pytest.mark.parametrize(
+    ("radius", "shape"), [((1, 33), (12, 110)), ((33, 1), (110, 12)), ((2, 130), (9, 300))]
+)
+def test_cpu_scores_of_long_patches(radius, shape):
+    """So many blocks across or down that sums of sums of sums are summed."""
+    image = np.random.default_rng(3).normal(size=shape).astype(np.float32)
+    parity.check_scores(CPU, parity.case(image, radius, [(0, 0), (1, -4), (-1, 4), (2, 5)], stride=1), "box")
+
+
 @pytest.mark.parametrize("engine", [tiles, cuda], ids=["cpu", "emulated"])
 @pytest.mark.parametrize("name", ["window", "scattered nan", "shifts without opposites"])
 @pytest.mark.parametrize("memory", [1, 200_000])

@@ -55,8 +55,7 @@ def _set(line, value):
 # products of a block are summed over four parts: its first rows and columns (as many as the rest has), other
 # columns of the first rows, first columns of the other rows, the others.
 #
-# Arrays are flat here and positions unsigned: a slice would cost an atomic reference count, and a signed
-# index a test for negative ones.
+# Arrays are flat here and positions unsigned: a signed index costs a test for negative ones.
 
 
 @njit(**INNER)

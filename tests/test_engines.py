@@ -196,6 +196,25 @@ def test_cpu_filling_is_the_naive_one(case):
     parity.check_filling(CPU, case)
 
 
+@pytest.mark.parametrize("name", ["window", "scattered nan"])
+def test_cpu_filling_of_a_part_of_an_array(name):
+    """In place, whatever the order of the scores in memory."""
+    case = CASES[name]
+    scores = parity.naive_scores(case)[0].astype(np.float32)
+    rows, cols = case.positions
+    wanted, opposite = case.valid[np.ix_(rows, cols)], parity.opposites(case.translations)
+    filled = cpu.fill_missing(scores.copy(), opposite, wanted)
+    assert np.isnan(scores).any()
+    assert not np.array_equal(filled, scores, equal_nan=True)
+    room = np.full((*scores.shape[:2], scores.shape[2] + 3), 7, np.float32)
+    room[:, :, 1:-2] = scores
+    part = room[:, :, 1:-2]
+    assert cpu.fill_missing(part, opposite, wanted) is part
+    np.testing.assert_array_equal(part, filled)
+    assert (room[:, :, 0] == 7).all()
+    assert (room[:, :, -2:] == 7).all()
+
+
 @parity.examples(15)
 @given(case=strategies.correlation_cases(max_side=22))
 def test_emulated_filling_is_the_naive_one(emulated_cuda, case):

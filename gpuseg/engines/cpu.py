@@ -267,6 +267,9 @@ def fill_missing(
     (N, h, w) float32
         `scores` itself.
     """
+    if not scores.flags.c_contiguous:
+        scores[...] = fill_missing(np.ascontiguousarray(scores), opposite, wanted, complete)
+        return scores
     wanted = np.ascontiguousarray(wanted)
     pairs = np.array([(k, max(k, int(m))) for k, m in enumerate(opposite) if m < 0 or m >= k])
 

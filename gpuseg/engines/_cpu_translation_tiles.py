@@ -29,6 +29,7 @@ SPARE = 64
 def direct(
     pixels: np.ndarray, valid: np.ndarray | None, grid: Grid, shifts: np.ndarray, radius: tuple[int, int]
 ) -> np.ndarray:
+    """Scores from the definition, point by point; see `gpuseg.engines.cpu.translation_scores`."""
     size, reach, stride = _size(radius), _reach(shifts), grid.stride
     scores = np.empty((len(shifts), *grid.shape), np.float32)
     columns = grid.shape[1]
@@ -52,6 +53,7 @@ def box(
     radius: tuple[int, int],
     out: np.ndarray | None = None,
 ) -> np.ndarray:
+    """Scores from box sums; `out` (N, h, w) float32, in one piece, is where they go."""
     size, reach = _size(radius), _reach(shifts)
     # with border="valid", or in a band, the other end of a pair may lie beyond the grid
     rows, cols = (r // grid.stride if f >= grid.stride else 0 for r, f in zip(reach, grid.first, strict=True))
@@ -254,7 +256,7 @@ class Box:
 
     @functools.cached_property
     def cells(self) -> tuple[np.ndarray, tuple[int, ...]]:
-        """(row, column) of the pixels of a block, and where its four parts end; see `_box_sums`."""
+        """(row, column) of the pixels of a block, and where its four parts end; see `_sum_products`."""
         stride = self.grid.stride
         first, other = zip(*((range(n % stride), range(n % stride, stride)) for n in self.size), strict=True)
         parts = [
